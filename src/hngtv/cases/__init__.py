@@ -1,0 +1,1 @@
+"""Raw files to prepared cases: manifest, checks, phantoms, the prepared store, folds."""

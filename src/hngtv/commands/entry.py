@@ -1,0 +1,174 @@
+"""The `hngtv` command: help, settings composed from `conf/`, and the exit status.
+
+Exit status: 0 done, 1 some cases failed (each listed), 2 bad settings or input.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hngtv.errors import CasesFailedError, InputError
+
+DONE, CASES_FAILED, BAD_INPUT = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: the module with `run(settings)`, its settings class in `hngtv.config`, and one line of help."""
+
+    module: str
+    settings: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Command("demo", "DemoSettings", "walk the whole line on a small phantom cohort and open the report"),
+    "phantom": Command("phantom", "PhantomSettings", "write a phantom head-and-neck PET/CT cohort"),
+    "import": Command("import_cases", "ImportSettings", "check a folder of cases and write its cases.csv"),
+    "prepare": Command("prepare", "PrepareSettings", "resample cases into the prepared store"),
+    "run": Command("run", "RunSettings", "train and score one arm on one fold (-m: many)"),
+    "predict": Command("predict", "PredictSettings", "outline the tumour of new patients"),
+    "evaluate": Command("evaluate", "EvaluateSettings", "score predictions against targets"),
+    "compare": Command("compare", "CompareSettings", "compare arms: table, statistics, report"),
+    "benchmark": Command("benchmark", "BenchmarkSettings", "measure speed on this machine, as ratios"),
+}
+
+
+def main() -> None:
+    """Console script."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return DONE
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("hngtv"))
+        return DONE
+    name, *overrides = arguments
+    try:
+        command = _find_command(name)
+        if any(flag in overrides for flag in ("-h", "--help")):
+            print(_command_help(name, command))
+            return DONE
+        if any(flag in overrides for flag in ("-m", "--multirun")):
+            return _multirun(name, [o for o in overrides if o not in ("-m", "--multirun")])
+        return _run_once(name, compose(name, overrides))
+    except (InputError, CasesFailedError) as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        print("stopped; the same command continues where this left off", file=sys.stderr)
+        return 130
+
+
+def report_error(error: Exception) -> int:
+    """Print an error a user can mend and return its exit status."""
+    print(f"hngtv: {error}", file=sys.stderr)
+    return CASES_FAILED if isinstance(error, CasesFailedError) else BAD_INPUT
+
+
+def conf_folder() -> Path:
+    """`conf/` of the checkout this package runs from, else the copy inside the installed package."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parents[1] / "conf"
+    return checkout if (checkout / "run.yaml").is_file() else package / "conf"
+
+
+def compose(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose the settings tree of a command.
+
+    Raises:
+        InputError: An override or a choice that `conf/` does not know.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            config = hydra_compose(name, overrides=[quote(o) for o in overrides])
+            tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(_explain(str(error), overrides)) from None
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items() if key != "experiment"}
+
+
+def quote(override: str) -> str:
+    """Quote a path in an override, so that spaces, commas or brackets in folder names need no escaping."""
+    key, equals, value = override.partition("=")
+    if not equals or os.sep not in value or value[0] in "'\"[{" or "${" in value:
+        return override
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def _run_once(name: str, tree: dict[str, Any]) -> int:
+    from hngtv import config
+
+    command = COMMANDS[name]
+    settings = config.parse_settings(getattr(config, command.settings), tree)
+    importlib.import_module(f"hngtv.commands.{command.module}").run(settings)
+    return DONE
+
+
+def _multirun(name: str, overrides: list[str]) -> int:
+    if name != "run":
+        raise InputError(f"-m (multirun) works with `hngtv run`, not with `hngtv {name}`")
+    from hngtv.commands.sweep import run_sweep
+
+    return run_sweep(overrides)
+
+
+def _find_command(name: str) -> Command:
+    if name in COMMANDS:
+        return COMMANDS[name]
+    nearest = difflib.get_close_matches(name, COMMANDS, n=2)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else "see hngtv --help"
+    raise InputError(f"unknown command {name!r}; {hint}")
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "hngtv: find and outline the gross tumour volume on PET/CT; crop or gate?",
+            "",
+            "usage: hngtv COMMAND [key=value ...]     hngtv COMMAND --help",
+            "",
+            *lines,
+            "",
+            "Exit status: 0 done, 1 some cases failed (listed), 2 bad settings or input.",
+        ]
+    )
+
+
+def _command_help(name: str, command: Command) -> str:
+    """The command module's docstring (read without importing what it needs) and its settings with their defaults."""
+    import ast
+
+    source = Path(__file__).with_name(f"{command.module}.py").read_text(encoding="utf-8")
+    docstring = ast.get_docstring(ast.parse(source)) or command.summary
+    root = (conf_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    groups = sorted(p for p in conf_folder().iterdir() if p.is_dir())
+    lines = [f"  {g.name}={'|'.join(sorted(f.stem for f in g.glob('*.yaml')))}" for g in groups]
+    choices = ["", "groups (files of conf/):", *lines] if name == "run" else []
+    return "\n".join([f"hngtv {name}: {docstring}", "", f"settings (conf/{name}.yaml):", "", root.rstrip(), *choices])
+
+
+def _explain(message: str, overrides: Sequence[str]) -> str:
+    """Hydra's words in one line, with the override they are about."""
+    first = " ".join(line.strip() for line in message.splitlines() if line.strip() and not line.startswith("    "))
+    return f"settings: {first}"

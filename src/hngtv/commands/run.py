@@ -1,0 +1,109 @@
+"""Train and score one arm on one fold, from raw files to scores.
+
+    hngtv run experiment=two_stage_ag data=folder data.root=DIR fold=0 run_dir=runs/ag_0 budget.steps=500
+    hngtv run experiment=two_stage_ag data=folder data.root=DIR fold=all run_dir=runs/ag_all budget.cpu_s=600
+    hngtv run -m experiment=single_stage_ag,two_stage_ag fold=0,1,2,3,4 data.root=DIR
+
+The run folder gets settings.json, cases.csv, folds.json, rois.csv, coarse/ and fine/ (weights and curves),
+predictions/<case_id>.nii.gz and scores.csv. Prepared cases and coarse stages are kept in work_dir and shared by runs.
+A killed run goes on where it was when the same command is given again; a finished one has nothing left to do.
+
+Exit status: 0 done, 1 some cases could not be used or predicted (listed), 2 bad settings or input.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from hngtv.config import RunSettings, plain
+from hngtv.errors import CasesFailedError, InputError
+from hngtv.run_folder import RunFolder, make_folder, provenance, read_json, write_json
+
+PLACES = ("run_dir", "work_dir", "logger")
+"""Settings that may differ when a run goes on: they do not change its result."""
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: RunSettings) -> None:
+    """Walk the arm; see the module docstring.
+
+    Raises:
+        InputError: Bad settings or input.
+        CasesFailedError: Some cases failed; everything else is finished.
+    """
+    from filelock import FileLock, Timeout
+
+    from hngtv.commands.log import logging_to
+
+    folder = RunFolder(make_folder(settings.run_dir))
+    try:
+        with FileLock(folder.root / ".lock", timeout=0), logging_to(folder.log):
+            _claim(folder, settings)
+            failures = _walk(folder, settings)
+    except Timeout:
+        raise InputError(f"{folder.root} is in use by another run; choose another run_dir or wait for it") from None
+    print(folder.scores if folder.scores.is_file() else folder.root)
+    if failures:
+        raise CasesFailedError(f"{len(failures)} case(s) failed, each named above; the others are finished")
+
+
+def layout_of(data: Any) -> Any:
+    """Where the data settings say that a folder of cases keeps its files."""
+    from hngtv.cases.manifest import FolderLayout
+
+    return FolderLayout(data.ct, data.pet, data.target)
+
+
+def _claim(folder: RunFolder, settings: RunSettings) -> None:
+    """Write the settings, or check that the folder holds a run with the same ones."""
+    wanted = plain(settings)
+    if folder.settings.is_file():
+        found = read_json(folder.settings)
+        changed = [key for key in wanted if key not in PLACES and found.get(key) != wanted[key]]
+        if changed:
+            raise InputError(
+                f"{folder.root} holds a run with other settings ({', '.join(changed)} differ); "
+                "choose another run_dir, or delete this one"
+            )
+        return
+    write_json(folder.provenance, provenance())
+    write_json(folder.settings, wanted)
+
+
+def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
+    """All stations of the line; returns one line for each failed case."""
+    from hngtv.arm import predict_and_locate, split_cases, train_arm
+    from hngtv.cases.manifest import load_cases, write_manifest
+    from hngtv.cases.prepare import prepare_cases
+    from hngtv.cases.store import GridSettings
+    from hngtv.report.scores import score_predictions, write_scores
+    from hngtv.training.logger import log_summary, open_logger
+
+    data = settings.data
+    cases = load_cases(data.root, layout_of(data))
+    grids = GridSettings(data.spacing_mm, data.coarse_spacing_mm)
+    prepared, unprepared = prepare_cases(cases, settings.work_dir / "prepared", grids, n_workers=os.cpu_count() or 1)
+    failures = [failure.reason for failure in unprepared]
+    for reason in failures:
+        log.error("%s", reason)
+    write_manifest(folder.root / "cases.csv", cases)
+    split = split_cases(prepared, settings, folder)
+    log.info("%s: %d cases to train on, %d to test", settings.arm, len(split.train), len(split.test))
+    name = f"{settings.arm}-fold{settings.fold}-seed{settings.seed}"
+    with open_logger(settings.logger, folder.root, name, plain(settings)) as logger:
+        train_arm(split, settings, folder, logger)
+        failures += predict_and_locate(split, settings, folder)
+        scored = [case.raw for case in split.test if case.has_target]
+        if scored:
+            scores, _ = score_predictions(scored, folder.predictions, settings.arm, str(settings.fold), settings.seed)
+            write_scores(folder.scores, scores)
+            log_summary(logger, _means(scores))
+    return failures
+
+
+def _means(scores: Any) -> dict[str, float]:
+    names = {score.class_name for score in scores}
+    dices = {name: [s.dice for s in scores if s.class_name == name] for name in names}
+    return {f"dice/{name}": sum(values) / len(values) for name, values in dices.items()}

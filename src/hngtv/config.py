@@ -1,0 +1,350 @@
+"""Frozen, validated settings: one dataclass per group of `conf/` and per command.
+
+Hydra composes a tree of plain values; `parse_settings` turns it into one of these, or names the key that is wrong.
+"""
+
+import difflib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from hngtv.errors import InputError
+
+STRICT = ConfigDict(extra="forbid")
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Triple = tuple[Positive, Positive, Positive]
+Size = tuple[Count, Count, Count]
+Interval = tuple[float, float]
+
+settings_group = pydantic_dataclass(config=STRICT, frozen=True, kw_only=True)
+
+
+@settings_group
+class DataSettings:
+    """Which cases, and the grids they are prepared on."""
+
+    name: str
+    root: Path
+    ct: str = "{case}/ct.nii.gz"
+    pet: str = "{case}/pet.nii.gz"
+    target: str = "{case}/gtv.nii.gz"
+    spacing_mm: Triple
+    coarse_spacing_mm: Triple
+    n_folds: Annotated[int, Field(ge=2)]
+    group_by_centre: bool = False
+    fold_seed: int = 0
+
+
+@settings_group
+class IntensitySettings:
+    """Windows applied when a crop is read."""
+
+    ct_window_hu: Interval
+    pet_max_suv: Positive
+    pet_scale: Literal["linear", "log"]
+
+
+@settings_group
+class RoiSettings:
+    """How a box becomes the crop of the fine stage."""
+
+    margin_mm: NonNegative
+    jitter_mm: NonNegative
+    crop_voxels: Size | None
+    foreground_share: Share
+
+
+@settings_group
+class NetworkSettings:
+    """A U-Net, with or without attention gates on its skips."""
+
+    name: Literal["unet", "attention_unet"]
+    widths: Annotated[tuple[Count, ...], Field(min_length=2)]
+    norm: Literal["batch", "instance"]
+    deep_supervision: Literal["none", "fused", "auxiliary"]
+    gate_variant: Literal["paper", "reference"] = "reference"
+    n_gates: Annotated[int, Field(ge=0)] = 0
+    open_gates: bool = True
+
+
+@settings_group
+class WholeLocaliser:
+    """No localiser: the ROI is the whole image."""
+
+    name: Literal["whole"]
+
+
+@settings_group
+class OracleLocaliser:
+    """The true box, an upper bound; needs targets and cannot predict new patients."""
+
+    name: Literal["oracle"]
+
+
+@settings_group
+class CoarseLocaliser:
+    """A small U-Net on the whole field of view at coarse spacing."""
+
+    name: Literal["coarse"]
+    network: NetworkSettings
+    n_inner_folds: Annotated[int, Field(ge=2)]
+    budget_share: Annotated[float, Field(gt=0, lt=1)]
+    crop_voxels: Size | None
+    threshold: Share
+    min_component_ml: NonNegative
+    on_empty: Literal["pet_rule", "whole_volume", "fail"]
+
+
+Localiser = Annotated[WholeLocaliser | OracleLocaliser | CoarseLocaliser, Field(discriminator="name")]
+
+
+@settings_group
+class AugmentSettings:
+    """Random changes of a training crop; probabilities in [0, 1], ranges symmetric about no change."""
+
+    affine_probability: Share
+    rotation_deg: NonNegative
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    flip_axes: tuple[Literal["x", "y", "z"], ...]
+    intensity_probability: Share
+    noise: NonNegative
+    shift: NonNegative
+    gain: Annotated[float, Field(ge=0, lt=1)]
+    gamma: Annotated[float, Field(ge=0, lt=1)]
+
+
+@settings_group
+class LossSettings:
+    """Soft Dice plus cross-entropy."""
+
+    dice_weight: NonNegative
+    cross_entropy_weight: NonNegative
+
+
+@settings_group
+class OptimiserSettings:
+    """AdamW with warm-up and a cosine to zero, and an average of the weights."""
+
+    learning_rate: Positive
+    weight_decay: NonNegative
+    warmup_share: Share
+    batch_size: Count
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    gradient_clip: Positive
+
+
+@settings_group
+class BudgetSettings:
+    """Training of all stages of an arm together: steps, or processor seconds (GPU seconds on a GPU)."""
+
+    steps: Count | None = None
+    cpu_s: Positive | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.cpu_s is None):
+            raise ValueError("set exactly one of steps and cpu_s (the other to null)")
+
+
+@settings_group
+class TrainerSettings:
+    """Where and how the networks run."""
+
+    accelerator: Literal["cpu", "gpu"]
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    channels_last: bool
+    n_threads: Annotated[int, Field(ge=0)]
+    n_workers: Annotated[int, Field(ge=0)]
+    deterministic: bool
+    checkpoint_every_s: Positive
+
+
+@settings_group
+class InferenceSettings:
+    """From probabilities to a mask."""
+
+    mode: Literal["whole_volume", "sliding_window"]
+    overlap: Annotated[float, Field(ge=0, lt=1)]
+    flip_axes: tuple[Literal["x", "y", "z"], ...]
+    threshold: Share
+    min_component_ml: NonNegative
+
+
+@settings_group
+class LoggerSettings:
+    """Where curves go beside the CSV file, which is always written."""
+
+    name: Literal["csv", "wandb"]
+    mode: Literal["offline", "online"] = "offline"
+    project: str = "hngtv"
+
+
+@settings_group
+class RunSettings:
+    """One arm on one fold with one seed."""
+
+    arm: str
+    run_dir: Path
+    work_dir: Path
+    fold: Literal["all"] | Annotated[int, Field(ge=0)]
+    seed: int
+    data: DataSettings
+    intensity: IntensitySettings
+    localiser: Localiser
+    roi: RoiSettings
+    network: NetworkSettings
+    augment: AugmentSettings
+    loss: LossSettings
+    optimiser: OptimiserSettings
+    budget: BudgetSettings
+    trainer: TrainerSettings
+    inference: InferenceSettings
+    logger: LoggerSettings
+
+    def __post_init__(self) -> None:
+        if self.fold != "all" and self.fold >= self.data.n_folds:
+            raise ValueError(f"fold is {self.fold}, but there are folds 0 to {self.data.n_folds - 1} (data.n_folds)")
+
+
+@settings_group
+class DemoSettings:
+    """`hngtv demo`: all arms on a phantom cohort."""
+
+    out: Path
+    work_dir: Path
+    n_cases: Count
+    seed: int
+    arms: tuple[str, ...]
+    overrides: tuple[str, ...]
+
+
+@settings_group
+class BenchmarkSettings:
+    """`hngtv benchmark`: speed of this machine, as ratios."""
+
+    n_steps: Count
+    n_threads: Annotated[int, Field(ge=0)]
+    crop_voxels: Size
+    network: NetworkSettings
+
+
+@settings_group
+class PhantomSettings:
+    """`hngtv phantom`: write a phantom cohort."""
+
+    out: Path
+    n_cases: Count
+    seed: int
+    size: Literal["small", "full"]
+
+
+@settings_group
+class ImportSettings:
+    """`hngtv import`: check a folder of cases and write its manifest."""
+
+    data: DataSettings
+    out: Path | None
+
+
+@settings_group
+class PrepareSettings:
+    """`hngtv prepare`: fill the prepared store."""
+
+    data: DataSettings
+    work_dir: Path
+    n_workers: Annotated[int, Field(ge=0)]
+
+
+@settings_group
+class PredictSettings:
+    """`hngtv predict`: segment one patient (ct, pet) or many (cases)."""
+
+    model: Path
+    out: Path
+    ct: Path | None
+    pet: Path | None
+    cases: Path | None
+    n_threads: Annotated[int, Field(ge=0)]
+
+    def __post_init__(self) -> None:
+        one, many = (self.ct, self.pet), self.cases
+        if (many is None) == (one == (None, None)) or (many is None and None in one):
+            raise ValueError("give either ct=FILE and pet=FILE, or cases=FOLDER_OR_CSV")
+
+
+@settings_group
+class EvaluateSettings:
+    """`hngtv evaluate`: score predictions against targets."""
+
+    predictions: Path
+    targets: Path
+    out: Path
+    arm: str
+    fold: str
+    seed: int
+
+
+@settings_group
+class CompareSettings:
+    """`hngtv compare`: arms against each other, with statistics and a report."""
+
+    runs: Path
+    out: Path
+    reference: str | None
+    metric: Literal["dice", "precision", "recall", "hd95_mm", "surface_dice_2mm"]
+
+
+Settings = TypeVar("Settings")
+
+
+def parse_settings(kind: type[Settings], tree: dict[str, Any]) -> Settings:
+    """Validate a plain tree of values.
+
+    Raises:
+        InputError: One line for each key that is unknown, missing or of a wrong value, with the nearest valid names.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(tree)
+    except ValidationError as error:
+        raise InputError("\n".join(_explain(kind, detail) for detail in error.errors())) from None
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """Settings as JSON-able numbers, strings, lists and dicts: the only form that enters a checkpoint or a file."""
+    return TypeAdapter(type(settings)).dump_python(settings, mode="json")
+
+
+def _explain(kind: type, detail: Any) -> str:
+    path = [str(part) for part in detail["loc"]]
+    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        nearest = difflib.get_close_matches(path[-1], _field_names(kind, path[:-1]), n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
+        return f"settings: unknown key {'.'.join(path)}{hint}"
+    if detail["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"settings: {'.'.join(path)} is missing; give {'.'.join(path)}=VALUE"
+    message = detail["msg"].removeprefix("Value error, ")
+    where = ".".join(path) or "settings"
+    got = "" if isinstance(detail["input"], dict) or not path else f", got {detail['input']!r}"
+    return f"settings: {where}: {message}{got}"
+
+
+def _field_names(kind: Any, path: list[str]) -> list[str]:
+    """Names valid at a path; a tagged union contributes the names of all its members."""
+    members = [m for m in getattr(kind, "__args__", (kind,)) if is_dataclass(m)]
+    if not path:
+        return [f.name for member in members for f in fields(member)]
+    for member in members:
+        for f in fields(member):
+            if f.name == path[0]:
+                return _field_names(_unwrap(f.type), [p for p in path[1:] if p not in ("whole", "oracle", "coarse")])
+    return []
+
+
+def _unwrap(annotation: Any) -> Any:
+    return annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation

@@ -1,0 +1,1 @@
+"""What turns a case into a region of interest."""

@@ -1,0 +1,1 @@
+"""How good a prediction is: overlap, surface distance, and the score of a case."""

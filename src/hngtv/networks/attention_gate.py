@@ -1,0 +1,109 @@
+"""The additive attention gate of Schlemper, Oktay et al. 2019, in the paper's form and in its authors' released form.
+
+With skip features x on a fine grid and gating features g on a coarser one, at each voxel i of the coarser grid:
+
+    q_i     = psi^T ReLU(W_x^T x_i + W_g^T g_i + b_g) + b_psi
+    alpha_i = sigmoid(q_i)
+
+alpha is interpolated to the grid of x and multiplies all channels of x.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hngtv.networks.blocks import CONVOLUTIONS, PointwiseBlock, build_norm, resize
+
+Variant = Literal["paper", "reference"]
+
+OPEN_BIAS = 3.0
+"""sigmoid(3) = 0.953. Source: the released 2D gate; the paper asks for gates that start open."""
+
+
+class AttentionGate(nn.Module):
+    """One gate: skip features in, the same features weighted by alpha out.
+
+    Args:
+        skip_channels: Channels of x; also the inner width F_int, as in the released CT networks.
+        gating_channels: Channels of g.
+        variant: "paper": W_x is 1 x 1 x 1 and the sum is taken after resizing to the grid of g; the output is alpha x.
+            "reference": W_x is a strided 2 x 2 x 2 convolution, and the output passes a 1 x 1 x 1 convolution with
+            normalisation.
+        norm: "batch" or "instance", used by the reference variant.
+        spatial_dims: 2 or 3.
+        open_start: Start with alpha near `sigmoid(OPEN_BIAS)` everywhere (psi weights zero), else PyTorch's default.
+    """
+
+    def __init__(
+        self,
+        skip_channels: int,
+        gating_channels: int,
+        variant: Variant = "reference",
+        norm: str = "batch",
+        spatial_dims: int = 3,
+        open_start: bool = True,
+    ) -> None:
+        super().__init__()
+        convolution = CONVOLUTIONS[spatial_dims]
+        side = 2 if variant == "reference" else 1
+        self.theta = convolution(skip_channels, skip_channels, kernel_size=side, stride=side, bias=False)
+        self.phi = convolution(gating_channels, skip_channels, kernel_size=1)
+        self.psi = convolution(skip_channels, 1, kernel_size=1)
+        self.output: nn.Module = nn.Identity()
+        if variant == "reference":
+            self.output = nn.Sequential(
+                convolution(skip_channels, skip_channels, kernel_size=1), build_norm(norm, skip_channels, spatial_dims)
+            )
+        if open_start:
+            nn.init.zeros_(self.psi.weight)
+            nn.init.constant_(self.psi.bias, OPEN_BIAS)
+
+    def forward(self, skip: Tensor, gating: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight the skip features.
+
+        Args:
+            skip: (N, F_x, X, Y, Z).
+            gating: (N, F_g, X', Y', Z') on a coarser grid.
+        Returns:
+            Weighted features, shaped like `skip`, and alpha (N, 1, X, Y, Z) in [0, 1].
+        """
+        projected = self.theta(skip)
+        # The reference sums on the grid of theta(x), the paper on that of g: the same for sides that divide by 2.
+        size = projected.shape[2:] if projected.shape != skip.shape else gating.shape[2:]
+        summed = torch.relu(resize(projected, size) + resize(self.phi(gating), size))
+        alpha = resize(torch.sigmoid(self.psi(summed)), skip.shape[2:])
+        return self.output(alpha * skip), alpha
+
+
+class MultiAttentionGate(nn.Module):
+    """Several gates on the same skip, fused by a 1 x 1 x 1 convolution, normalisation and ReLU.
+
+    A single gate passes the same fusing block in the reference variant and none in the paper's. Arguments as for
+    `AttentionGate`, and `n_gates` >= 1.
+    """
+
+    def __init__(
+        self,
+        skip_channels: int,
+        gating_channels: int,
+        n_gates: int,
+        variant: Variant,
+        norm: str,
+        spatial_dims: int,
+        open_start: bool,
+    ) -> None:
+        super().__init__()
+        self.gates = nn.ModuleList(
+            AttentionGate(skip_channels, gating_channels, variant, norm, spatial_dims, open_start)
+            for _ in range(n_gates)
+        )
+        fused = n_gates > 1 or variant == "reference"
+        self.combine = (
+            PointwiseBlock(n_gates * skip_channels, skip_channels, norm, spatial_dims) if fused else nn.Identity()
+        )
+
+    def forward(self, skip: Tensor, gating: Tensor) -> tuple[Tensor, Tensor]:
+        """As `AttentionGate.forward`; alpha is (N, n_gates, X, Y, Z)."""
+        weighted, alphas = zip(*(gate(skip, gating) for gate in self.gates), strict=True)
+        return self.combine(torch.cat(weighted, dim=1)), torch.cat(alphas, dim=1)

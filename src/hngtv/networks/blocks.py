@@ -1,0 +1,52 @@
+"""The layers that the U-Net and its gates share, in two and three dimensions."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+NORMS = {
+    ("batch", 2): nn.BatchNorm2d,
+    ("batch", 3): nn.BatchNorm3d,
+    ("instance", 2): nn.InstanceNorm2d,
+    ("instance", 3): nn.InstanceNorm3d,
+}
+POOLINGS = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+
+
+def build_norm(kind: str, n_channels: int, spatial_dims: int) -> nn.Module:
+    """A normalisation layer with trainable scale and shift."""
+    return NORMS[kind, spatial_dims](n_channels, affine=True)
+
+
+def resize(maps: Tensor, size: torch.Size) -> Tensor:
+    """Bi- or trilinear interpolation of (N, C, ...) maps to a spatial size; corners are not aligned."""
+    if maps.shape[2:] == size:
+        return maps
+    mode = "trilinear" if maps.dim() == 5 else "bilinear"
+    return functional.interpolate(maps, size=tuple(size), mode=mode, align_corners=False)
+
+
+class ConvBlock(nn.Sequential):
+    """Twice: 3 x 3 (x 3) convolution, normalisation, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm: str, spatial_dims: int) -> None:
+        layers: list[nn.Module] = []
+        for channels in (in_channels, out_channels):
+            layers += [
+                CONVOLUTIONS[spatial_dims](channels, out_channels, kernel_size=3, padding=1),
+                build_norm(norm, out_channels, spatial_dims),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers)
+
+
+class PointwiseBlock(nn.Sequential):
+    """1 x 1 (x 1) convolution, normalisation, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm: str, spatial_dims: int) -> None:
+        super().__init__(
+            CONVOLUTIONS[spatial_dims](in_channels, out_channels, kernel_size=1),
+            build_norm(norm, out_channels, spatial_dims),
+            nn.ReLU(inplace=True),
+        )

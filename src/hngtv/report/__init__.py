@@ -1,0 +1,1 @@
+"""From scores to statements: statistics, tables, figures and the page."""

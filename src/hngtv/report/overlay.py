@@ -1,0 +1,296 @@
+"""Pictures of one case: CT and PET slices through the tumour, with truth, prediction and the predicted box."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from hngtv.cases.manifest import RawCase
+from hngtv.report.scores import grid_difference, read_prediction
+from hngtv.volume.box import Box
+from hngtv.volume.components import bounding_slices
+from hngtv.volume.grid import Grid
+from hngtv.volume.nifti import Image, read_image
+from hngtv.volume.resample import resample
+
+CT_WINDOW_HU = (-135.0, 215.0)
+"""Soft tissue, level 40 and width 350 HU. Source: our choice, as usual for the neck."""
+PET_WINDOW_SUV = (0.0, 10.0)
+"""Source: our choice."""
+VIEW_MARGIN_MM = 25.0
+"""Shown around tumour, prediction and box. Source: our choice."""
+MIN_VIEW_MM = 140.0
+"""Source: our choice, about the width of a neck."""
+LABEL_NAMES = {1: "GTVp", 2: "GTVn"}
+TRUTH_COLOURS = {1: "#00e5ff", 2: "#5dff7a"}
+PREDICTION_COLOURS = {1: "#ff3df2", 2: "#ffb000"}
+BOX_COLOUR = "#ffffff"
+PLANES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
+"""Axes drawn across, upwards, and through the page."""
+SIDES = {0: ("R", "L"), 1: ("A", "P"), 2: ("S", "I")}
+"""Letters at the high and the low end of x, y, z."""
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """One case, ready to draw. All arrays lie on the CT grid, axes X, Y, Z in RAS order.
+
+    Attributes:
+        ct: CT in HU.
+        pet: PET in SUV on a grid of its own; None if the case lacks it.
+        target: (X, Y, Z) labels; None if the truth is unknown.
+        prediction: (X, Y, Z) labels; None if it is missing.
+        box: What was cropped, world RAS mm; None if nothing was.
+    """
+
+    ct: Image
+    pet: Image | None
+    target: NDArray | None
+    prediction: NDArray | None
+    box: Box | None
+
+
+def load_view(case: RawCase, prediction: Path | None = None, box: Box | None = None) -> CaseView:
+    """Read the files of a case; a prediction file that is missing or does not fit becomes None.
+
+    Raises:
+        InputError: CT, PET or target cannot be read, or the target is not on the CT grid.
+    """
+    from hngtv.errors import InputError
+
+    ct = read_image(case.ct)
+    pet = read_image(case.pet) if case.pet else None
+    if pet is not None and case.pet_factor != 1.0:
+        pet = Image(pet.values * np.float32(case.pet_factor), pet.grid, pet.digest)
+    target = read_image(case.target) if case.target else None
+    if target is not None and grid_difference(target.grid, ct.grid):
+        raise InputError(f"case {case.case_id}: target and CT differ ({grid_difference(target.grid, ct.grid)})")
+    labels = None
+    if prediction is not None:
+        try:
+            labels = read_prediction(prediction, ct.grid)
+        except InputError:
+            labels = None
+    return CaseView(ct, pet, None if target is None else target.values, labels, box)
+
+
+def draw_case(view: CaseView, title: str = "") -> Figure:
+    """Axial, coronal and sagittal slices through the tumour: CT above, CT with PET below.
+
+    The slices are those with the most tumour; without a target those with the most prediction; else the middle of the box
+    or of the image. Radiological convention: the patient's right is on the left.
+    """
+    region = view_region(view)
+    centre = central_voxel(view)
+    sizes = [(region[a].stop - region[a].start) * view.ct.grid.spacing_mm[a] for a in range(3)]
+    widths = [sizes[across] for across, _, _ in PLANES.values()]
+    n_rows = 1 if view.pet is None else 2
+    height = max(sizes[up] for _, up, _ in PLANES.values()) / sum(widths) * 9.6
+    figure = Figure(figsize=(9.6, n_rows * height + 0.75), dpi=100, facecolor="white", layout="constrained")
+    axes = figure.subplots(n_rows, 3, squeeze=False, width_ratios=widths)
+    for column, plane in enumerate(PLANES):
+        index = centre[PLANES[plane][2]]
+        for row in range(n_rows):
+            draw_slice(axes[row][column], view, plane, index, region, with_pet=row == 1)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    _add_legend(figure, view)
+    return figure
+
+
+def draw_axial_series(view: CaseView, n_slices: int = 12, with_pet: bool = True) -> Figure:
+    """A sheet of axial slices, evenly spaced from the lower to the upper end of tumour and prediction."""
+    region = view_region(view)
+    n_columns = min(4, n_slices)
+    n_rows = -(-n_slices // n_columns)
+    figure = Figure(figsize=(9.6, 2.4 * n_rows + 0.6), dpi=100, facecolor="white", layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axis, index in zip(axes, axial_indices(view, n_slices), strict=False):
+        draw_slice(axis, view, "axial", index, region, with_pet=with_pet)
+    for axis in axes[n_slices:]:
+        axis.axis("off")
+    _add_legend(figure, view)
+    return figure
+
+
+def axial_indices(view: CaseView, n_slices: int) -> list[int]:
+    """Slice numbers along z, low to high, through tumour and prediction (through the shown region if both are empty)."""
+    found = bounding_slices(_marked(view))
+    span = found[2] if found else view_region(view)[2]
+    return [int(round(z)) for z in np.linspace(span.start, span.stop - 1, n_slices)]
+
+
+def draw_slice(
+    axis: Axes, view: CaseView, plane: str, index: int, region: tuple[slice, slice, slice], with_pet: bool
+) -> None:
+    """Draw one slice of a plane, millimetres along both axes.
+
+    Args:
+        plane: A key of `PLANES`.
+        index: Voxel number of the slice along the third axis of the plane.
+        region: Voxels shown, inside the image.
+        with_pet: Lay the PET over the CT.
+    """
+    across, up, through = PLANES[plane]
+    slices = list(region)
+    slices[through] = slice(index, index + 1)
+    spacing = view.ct.grid.spacing_mm
+    shape = [s.stop - s.start for s in slices]
+    extent = (0.0, shape[across] * spacing[across], 0.0, shape[up] * spacing[up])
+    ct = _flat(view.ct.values[tuple(slices)], through)
+    axis.imshow(ct.T, cmap="gray", vmin=CT_WINDOW_HU[0], vmax=CT_WINDOW_HU[1], origin="lower", extent=extent)
+    if with_pet and view.pet is not None:
+        _draw_pet(axis, view.pet, view.ct.grid.crop((slices[0], slices[1], slices[2])), through, extent)
+    for labels, colours, style in (
+        (view.target, TRUTH_COLOURS, "solid"),
+        (view.prediction, PREDICTION_COLOURS, "dashed"),
+    ):
+        if labels is not None:
+            _draw_outlines(axis, _flat(labels[tuple(slices)], through), colours, style, extent)
+    _draw_box(axis, view, plane, index, region)
+    if across != 2:
+        axis.invert_xaxis()
+    axis.set_aspect("equal")
+    axis.set(xticks=[], yticks=[], xlim=(extent[1], extent[0]), ylim=(extent[2], extent[3]))
+    _annotate(axis, plane, f"{plane}, {'xyz'[through]} = {_position_mm(view.ct.grid, through, index):.0f} mm", extent)
+
+
+def view_region(view: CaseView) -> tuple[slice, slice, slice]:
+    """Voxels to show: tumour, prediction and box with a margin, at least `MIN_VIEW_MM` wide, inside the image."""
+    grid = view.ct.grid
+    marked = bounding_slices(_marked(view))
+    boxes = [grid.box_of(marked)] if marked else []
+    boxes += [view.box] if view.box else []
+    if not boxes:
+        boxes = [grid.bounds()]
+    lower = np.min([box.lower_mm for box in boxes], axis=0)
+    upper = np.max([box.upper_mm for box in boxes], axis=0)
+    shown = Box.from_corners(lower, upper).expand(VIEW_MARGIN_MM).grow_to((MIN_VIEW_MM,) * 3)
+    region = grid.clip(grid.slices_of(shown))
+    return region if all(s.stop > s.start for s in region) else grid.clip(grid.slices_of(grid.bounds()))
+
+
+def central_voxel(view: CaseView) -> tuple[int, int, int]:
+    """The slice with most tumour along each axis; most prediction without tumour; else the middle of box or image."""
+    for labels in (view.target, view.prediction):
+        if labels is not None and np.any(labels):
+            mask = labels > 0
+            x, y, z = (int(np.argmax(mask.sum(axis=other))) for other in ((1, 2), (0, 2), (0, 1)))
+            return x, y, z
+    middle_mm = (view.box or view.ct.grid.bounds()).centre_mm
+    last = np.subtract(view.ct.grid.shape, 1)
+    x, y, z = np.clip(np.round(view.ct.grid.to_index(np.array(middle_mm))), 0, last).astype(int)
+    return int(x), int(y), int(z)
+
+
+def _marked(view: CaseView) -> NDArray[np.bool_]:
+    marked = np.zeros(view.ct.grid.shape, dtype=bool)
+    for labels in (view.target, view.prediction):
+        if labels is not None:
+            marked |= labels > 0
+    return marked
+
+
+def _flat(values: NDArray, through: int) -> NDArray:
+    return np.take(values, 0, axis=through)
+
+
+def _draw_pet(axis: Axes, pet: Image, plane_grid: Grid, through: int, extent: Sequence[float]) -> None:
+    """Heat over the CT, the stronger the higher the SUV."""
+    suv = _flat(resample(pet.values, pet.grid, plane_grid, outside=0.0), through)
+    low, high = PET_WINDOW_SUV
+    strength = np.clip((suv - low) / (high - low), 0, 1)
+    axis.imshow(
+        suv.T, cmap="hot", vmin=low, vmax=high, alpha=np.sqrt(strength).T * 0.85, origin="lower", extent=tuple(extent),
+        interpolation="bilinear",
+    )  # fmt: skip
+
+
+def _draw_outlines(
+    axis: Axes, labels: NDArray, colours: dict[int, str], style: str, extent: Sequence[float]
+) -> None:
+    """Outline every label; a rim of background closes outlines at the edge of the picture."""
+    n_across, n_up = labels.shape
+    step_across, step_up = extent[1] / n_across, extent[3] / n_up
+    across = (np.arange(-1, n_across + 1) + 0.5) * step_across
+    up = (np.arange(-1, n_up + 1) + 0.5) * step_up
+    for label, colour in colours.items():
+        mask = np.pad(labels == label, 1)
+        if mask.any():
+            lines = axis.contour(
+                across, up, mask.T.astype(float), levels=[0.5], colors=[colour], linestyles=[style], linewidths=1.6
+            )
+            lines.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="black", alpha=0.6)])
+
+
+def _draw_box(axis: Axes, view: CaseView, plane: str, index: int, region: tuple[slice, slice, slice]) -> None:
+    """The rectangle in which the box cuts this slice, if it does."""
+    if view.box is None:
+        return
+    across, up, through = PLANES[plane]
+    box = view.ct.grid.slices_of(view.box)
+    if not box[through].start <= index < box[through].stop:
+        return
+    spacing = view.ct.grid.spacing_mm
+    corner = [(box[a].start - region[a].start) * spacing[a] for a in (across, up)]
+    size = [(box[a].stop - box[a].start) * spacing[a] for a in (across, up)]
+    axis.add_patch(Rectangle((corner[0], corner[1]), size[0], size[1], fill=False, edgecolor=BOX_COLOUR, linewidth=1.2))
+
+
+def _annotate(axis: Axes, plane: str, text: str, extent: Sequence[float]) -> None:
+    """Orientation letters, the slice's place and a scale bar."""
+    across, up, _ = PLANES[plane]
+    style = {
+        "color": "white",
+        "fontsize": 9,
+        "path_effects": [patheffects.withStroke(linewidth=2, foreground="black")],
+    }
+    left, right = SIDES[across]
+    top, bottom = SIDES[up]
+    for x, y, letter, h, v in (
+        (0.015, 0.5, left, "left", "center"),
+        (0.985, 0.5, right, "right", "center"),
+        (0.5, 0.985, top, "center", "top"),
+        (0.5, 0.015, bottom, "center", "bottom"),
+    ):
+        axis.text(x, y, letter, ha=h, va=v, transform=axis.transAxes, weight="bold", **style)
+    axis.text(0.015, 0.985, text, ha="left", va="top", transform=axis.transAxes, **(style | {"fontsize": 7}))
+    length_mm = 50.0 if extent[1] > 120 else 20.0
+    y, x = extent[3] * 0.05, extent[1] * 0.95
+    axis.plot([x, x - length_mm], [y, y], color="white", linewidth=2.5, solid_capstyle="butt",
+              path_effects=style["path_effects"])  # fmt: skip
+    axis.text(x, y + extent[3] * 0.015, f"{length_mm:.0f} mm", ha="left", va="bottom", **(style | {"fontsize": 7}))
+
+
+def _position_mm(grid: Grid, axis: int, index: int) -> float:
+    """World position of a slice at the middle of the image (exact unless the grid is oblique)."""
+    middle = (np.array(grid.shape) - 1) / 2
+    middle[axis] = index
+    return float(grid.to_world(middle)[axis])
+
+
+def _add_legend(figure: Figure, view: CaseView) -> None:
+    handles = [
+        Line2D([], [], color=colours[label], linestyle=style, linewidth=2, label=f"{LABEL_NAMES[label]} {word}")
+        for labels, colours, style, word in (
+            (view.target, TRUTH_COLOURS, "solid", "truth"),
+            (view.prediction, PREDICTION_COLOURS, "dashed", "prediction"),
+        )
+        for label in LABEL_NAMES
+        if labels is not None and (labels == label).any()
+    ]
+    if view.box is not None:
+        handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="cropped box (white)"))
+    level, width = sum(CT_WINDOW_HU) / 2, CT_WINDOW_HU[1] - CT_WINDOW_HU[0]
+    window = f"CT level {level:.0f}, width {width:.0f} HU"
+    if view.pet is not None:
+        window += f"; PET {PET_WINDOW_SUV[0]:.0f} to {PET_WINDOW_SUV[1]:.0f} SUV over CT"
+    handles.append(Line2D([], [], linestyle="none", label=window))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)

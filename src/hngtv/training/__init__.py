@@ -1,0 +1,1 @@
+"""Training of both stages; PyTorch Lightning lives only here."""

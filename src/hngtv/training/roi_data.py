@@ -1,0 +1,153 @@
+"""The datamodule between the stages: CT and PET fused as channels, cropped by the ROI table, windowed, augmented."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hngtv.cases.intensity import window
+from hngtv.cases.store import PreparedCase
+from hngtv.config import AugmentSettings, IntensitySettings, RoiSettings
+from hngtv.training.augment import READ_MARGIN, Augmentation
+from hngtv.volume.box import Box
+
+Slices = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class CropRules:
+    """How training crops are taken.
+
+    Attributes:
+        level: Level of the prepared store, "fine" or "coarse".
+        roi: Margin, jitter, crop size and share of crops that must hold tumour.
+        multiple: Sides of the crop are multiples of this (the network's total downsampling).
+    """
+
+    level: str
+    roi: RoiSettings
+    intensity: IntensitySettings
+    augment: AugmentSettings
+    multiple: int
+
+
+def crop_size(cases: Sequence[PreparedCase], boxes: Mapping[str, Box], rules: CropRules) -> tuple[int, int, int]:
+    """Voxels of a training crop: as set, else the largest ROI of the cases, rounded up to the network's multiple."""
+    if rules.roi.crop_voxels is not None:
+        size = np.array(rules.roi.crop_voxels)
+    else:
+        sizes = [roi_slices(case, boxes[case.case_id], rules) for case in cases]
+        size = np.max([[s.stop - s.start for s in slices] for slices in sizes], axis=0)
+    x, y, z = (int(n) for n in -(-size // rules.multiple) * rules.multiple)
+    return x, y, z
+
+
+def roi_slices(case: PreparedCase, box: Box, rules: CropRules) -> Slices:
+    """Voxels of a box with its margin, clipped to the image."""
+    grid = case.grid(rules.level)
+    return grid.clip(grid.slices_of(box.expand(rules.roi.margin_mm)))
+
+
+class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
+    """An endless stream of crops, cut to a number of items; item n depends on the seed and n alone.
+
+    Args:
+        cases: Prepared, with targets.
+        boxes: Case id to the box of its ROI, without margin.
+        rules: How crops are taken.
+        seed: Decides case order, positions and augmentation.
+        n_items: Length of the stream.
+    """
+
+    def __init__(
+        self, cases: Sequence[PreparedCase], boxes: Mapping[str, Box], rules: CropRules, seed: int, n_items: int
+    ) -> None:
+        self.cases = sorted(cases, key=lambda case: case.case_id)
+        self.boxes = boxes
+        self.rules = rules
+        self.seed = seed
+        self.n_items = n_items
+        self.size = crop_size(self.cases, boxes, rules)
+        self.augment = Augmentation(rules.augment, self.size)
+
+    def __len__(self) -> int:
+        return self.n_items
+
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
+        """Image (2, X, Y, Z) float32 and labels (1, X, Y, Z) of crop number `item`."""
+        turn, position = divmod(item, len(self.cases))
+        order = np.random.default_rng((self.seed, turn)).permutation(len(self.cases))
+        case = self.cases[order[position]]
+        draws = np.random.default_rng((self.seed, 1, item))
+        starts = self._starts(case, draws)
+        margins = np.ceil(READ_MARGIN * np.array(self.size)).astype(int)
+        x, y, z = (
+            slice(int(start - m), int(start + n + m)) for start, n, m in zip(starts, self.size, margins, strict=True)
+        )
+        image, target = case.read_crop(self.rules.level, (x, y, z))
+        return self.augment(window(image, self.rules.intensity), target[None], seed=int(draws.integers(2**31)))
+
+    def _starts(self, case: PreparedCase, draws: np.random.Generator) -> list[int]:
+        """First voxel of the crop along each axis: around a small ROI, or somewhere inside a large one."""
+        jitter = draws.uniform(-1, 1, size=3) * self.rules.roi.jitter_mm
+        roi = roi_slices(case, self.boxes[case.case_id].shift(jitter), self.rules)
+        seeds = case.foreground_voxels(self.rules.level)
+        anchor = None
+        if len(seeds) and draws.random() < self.rules.roi.foreground_share:
+            anchor = seeds[draws.integers(len(seeds))]
+        starts = []
+        for axis, (found, size) in enumerate(zip(roi, self.size, strict=True)):
+            slack = (found.stop - found.start) - size
+            if slack <= 0:
+                starts.append(found.start + slack // 2)
+            elif anchor is None:
+                starts.append(found.start + int(draws.integers(slack + 1)))
+            else:
+                start = int(anchor[axis]) - int(draws.integers(size))
+                starts.append(min(max(start, found.start), found.stop - size))
+        return starts
+
+
+class ResumableSampler(Sampler[int]):
+    """Items in order from a start; its length stays that of the whole stream, as Lightning expects on resume."""
+
+    def __init__(self, start: int, n_items: int) -> None:
+        self.start = start
+        self.n_items = n_items
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.n_items))
+
+    def __len__(self) -> int:
+        return self.n_items
+
+
+class RoiCropDataModule(pl.LightningDataModule):
+    """Serves training crops of either stage.
+
+    Args:
+        crops: The stream of crops.
+        batch_size: Crops per step.
+        start_step: Steps already done, when a killed run goes on.
+        n_workers: Loader processes; 0 loads in the training process.
+    """
+
+    def __init__(self, crops: TrainingCrops, batch_size: int, start_step: int, n_workers: int) -> None:
+        super().__init__()
+        self.crops = crops
+        self.batch_size = batch_size
+        self.start_step = start_step
+        self.n_workers = n_workers
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        return DataLoader(
+            self.crops,
+            batch_size=self.batch_size,
+            sampler=ResumableSampler(self.start_step * self.batch_size, len(self.crops)),
+            num_workers=self.n_workers,
+            persistent_workers=self.n_workers > 0,
+            pin_memory=self.n_workers > 0,
+        )

@@ -1,0 +1,64 @@
+"""What the two trained stages share: a network, a loss, an optimiser."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from hngtv.config import LossSettings, NetworkSettings, OptimiserSettings, parse_settings
+from hngtv.networks.build import build_network
+from hngtv.training.losses import SupervisedLoss
+from hngtv.training.schedule import build_optimiser, build_schedule
+
+
+class StageModule(pl.LightningModule, ABC):
+    """A stage in training. Hyperparameters are plain containers, so that checkpoints load with `weights_only`.
+
+    Args:
+        network: Plain `NetworkSettings`.
+        loss: Plain `LossSettings`.
+        optimiser: Plain `OptimiserSettings`.
+        in_channels: 2 for CT and PET.
+        out_channels: Classes, background included.
+        total_steps: Where the learning rate reaches 0.
+    """
+
+    def __init__(
+        self,
+        network: dict[str, Any],
+        loss: dict[str, Any],
+        optimiser: dict[str, Any],
+        in_channels: int,
+        out_channels: int,
+        total_steps: int,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.optimiser_settings = parse_settings(OptimiserSettings, optimiser)
+        self.total_steps = total_steps
+        self.network = build_network(parse_settings(NetworkSettings, network), in_channels, out_channels)
+        self.loss = SupervisedLoss(parse_settings(LossSettings, loss))
+
+    @abstractmethod
+    def classes_of(self, target: Tensor) -> Tensor:
+        """Classes this stage learns, from labels (N, 1, X, Y, Z): 0 background, 1 GTVp, 2 GTVn."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes, X, Y, Z) of images (N, C, X, Y, Z)."""
+        return self.network(images)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Loss of images (N, C, X, Y, Z) and labels (N, 1, X, Y, Z); mean alphas are logged beside it."""
+        images, target = batch
+        output = self.network.run(images)
+        loss = self.loss(output, self.classes_of(target))
+        self.log("train/loss", loss)
+        for name, alpha in output.attention.items():
+            self.log(f"attention/{name}", alpha.detach().mean())
+        return loss
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimiser = build_optimiser(self.network, self.optimiser_settings)
+        schedule = build_schedule(optimiser, self.optimiser_settings, self.total_steps)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

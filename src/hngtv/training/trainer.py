@@ -1,0 +1,223 @@
+"""Training of one stage in its own folder: planned, killable at any moment, resumed where it was, done once."""
+
+import logging
+import shutil
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from pytorch_lightning.loggers import Logger
+
+from hngtv.config import BudgetSettings, OptimiserSettings, TrainerSettings
+from hngtv.networks.build import count_parameters
+from hngtv.run_folder import make_folder, read_json, write_json
+from hngtv.training.budget import BudgetGuard, seconds_per_step, steps_within, training_clock
+from hngtv.training.checkpoint import AtomicCheckpointIO, checkpoint_step, save_weights
+from hngtv.training.curves import CurveWriter
+from hngtv.training.roi_data import RoiCropDataModule, TrainingCrops
+from hngtv.training.stage import StageModule
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """Names of the files of one trained stage."""
+
+    root: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "last.ckpt"
+
+    @property
+    def curves(self) -> Path:
+        return self.root / "curves.csv"
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "model.pt"
+
+    @property
+    def record(self) -> Path:
+        return self.root / "training.json"
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a stage is trained with.
+
+    Attributes:
+        label: Name in logs.
+        key: Digest of everything the result depends on.
+        build_module: From total steps to the module; called with seeded generators.
+        build_crops: From a number of items to the stream of crops.
+        budget: Steps or seconds for this stage alone.
+        seed: Of weights, order and augmentation.
+    """
+
+    label: str
+    key: str
+    build_module: Callable[[int], StageModule]
+    build_crops: Callable[[int], TrainingCrops]
+    budget: BudgetSettings
+    optimiser: OptimiserSettings
+    trainer: TrainerSettings
+    seed: int
+
+
+def train_stage(folder: StageFolder, plan: StagePlan, logger: Logger | None = None) -> dict[str, Any]:
+    """Train a stage, or go on with it, or return the record of the finished one.
+
+    Returns:
+        The record: key, steps, cpu_s (processor seconds, or GPU seconds), n_parameters, n_classes,
+        crop_voxels, precision.
+    """
+    if folder.record.exists() and read_json(folder.record)["key"] == plan.key:
+        log.info("%s: already trained", plan.label)
+        return read_json(folder.record)
+    # Left by a run with other settings or cases.
+    if folder.root.exists() and not (folder.plan.exists() and read_json(folder.plan)["key"] == plan.key):
+        shutil.rmtree(folder.root)
+    make_folder(folder.root)
+    _quieten()
+    _set_threads(plan.trainer.n_threads)
+    clock = training_clock(plan.trainer.accelerator)
+    guard = BudgetGuard(clock, 0.0, plan.budget.cpu_s)
+    total_steps = _plan_steps(folder, plan, guard)
+    module = _seeded_module(plan, total_steps)
+    start = checkpoint_step(folder.checkpoint) if folder.checkpoint.exists() else 0
+    crops = plan.build_crops(total_steps * plan.optimiser.batch_size)
+    log.info("%s: %d steps from step %d, crops of %s voxels", plan.label, total_steps, start, crops.size)
+    trainer = pl.Trainer(
+        **_trainer_arguments(plan.trainer, plan.optimiser),
+        max_steps=total_steps,
+        callbacks=_callbacks(folder, plan, total_steps, guard),
+        logger=logger or False,
+        enable_progress_bar=sys.stderr.isatty(),
+        plugins=[AtomicCheckpointIO()],
+    )
+    data = RoiCropDataModule(crops, plan.optimiser.batch_size, start, plan.trainer.n_workers)
+    trainer.fit(module, datamodule=data, ckpt_path=folder.checkpoint if start else None, weights_only=True)
+    return _finish(folder, plan, module, trainer.global_step, guard.used_s, crops)
+
+
+def _plan_steps(folder: StageFolder, plan: StagePlan, guard: BudgetGuard) -> int:
+    """Total steps: as planned before a kill, as set, or as a calibration says."""
+    if folder.plan.exists():
+        planned = read_json(folder.plan)
+        guard.earlier_s = planned["calibration_s"]
+        return planned["total_steps"]
+    if plan.budget.steps is not None:
+        total_steps = plan.budget.steps
+    else:
+        assert plan.budget.cpu_s is not None
+        step_s = seconds_per_step(
+            _seeded_module(plan, 1000), plan.build_crops(1000 * plan.optimiser.batch_size), plan.optimiser.batch_size,
+            _trainer_arguments(plan.trainer, plan.optimiser), guard.clock,
+        )  # fmt: skip
+        total_steps = steps_within(plan.budget.cpu_s, guard.used_s, step_s)
+        log.info("%s: %.3f s a step, so %d steps in %g s", plan.label, step_s, total_steps, plan.budget.cpu_s)
+    write_json(folder.plan, {"key": plan.key, "total_steps": total_steps, "calibration_s": guard.used_s})
+    return total_steps
+
+
+def _seeded_module(plan: StagePlan, total_steps: int) -> StageModule:
+    pl.seed_everything(plan.seed, verbose=False)
+    module = plan.build_module(total_steps)
+    if plan.trainer.channels_last:
+        module.network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+    return module
+
+
+def _trainer_arguments(settings: TrainerSettings, optimiser: OptimiserSettings) -> dict[str, Any]:
+    return {
+        "accelerator": settings.accelerator,
+        "devices": 1,
+        "precision": choose_precision(settings),
+        "deterministic": settings.deterministic,
+        "max_epochs": 1,
+        "gradient_clip_val": optimiser.gradient_clip,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "log_every_n_steps": 10,
+    }
+
+
+def choose_precision(settings: TrainerSettings) -> Any:
+    """Lightning's precision: as set, or bf16 where the processor computes in it.
+
+    Source of the rule: our measurement; without such units bf16 is emulated, about 40 times slower on a CPU.
+    """
+    if settings.precision != "auto":
+        return settings.precision
+    if settings.accelerator == "gpu":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    capabilities = torch.cpu.get_capabilities()
+    return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
+
+
+def _callbacks(folder: StageFolder, plan: StagePlan, total_steps: int, guard: BudgetGuard) -> list[pl.Callback]:
+    checkpoint = ModelCheckpoint(
+        folder.root,
+        filename=folder.checkpoint.stem,
+        train_time_interval=timedelta(seconds=plan.trainer.checkpoint_every_s),
+        enable_version_counter=False,
+    )
+    curves = CurveWriter(folder.curves, total_steps, plan.label)
+    bar = [TQDMProgressBar()] if sys.stderr.isatty() else []
+    return [guard, curves, *bar, WeightAveraging(avg_fn=ema(plan.optimiser.ema_decay)), checkpoint]
+
+
+def ema(decay: float) -> Callable[..., torch.Tensor]:
+    """Moving average of weights whose memory grows to `decay`, so that it forgets the start of a short training."""
+
+    def average(averaged: torch.Tensor, current: torch.Tensor, n_averaged: Any) -> torch.Tensor:
+        n = int(n_averaged)
+        momentum = min(decay, (1 + n) / (10 + n))
+        return averaged * momentum + current * (1 - momentum)
+
+    return average
+
+
+def _finish(
+    folder: StageFolder, plan: StagePlan, module: StageModule, steps: int, used_s: float, crops: TrainingCrops
+) -> dict[str, Any]:
+    save_weights(folder.weights, module.network)
+    record = {
+        "key": plan.key,
+        "steps": steps,
+        "cpu_s": round(used_s, 2),
+        "n_parameters": count_parameters(module.network),
+        "n_classes": module.hparams["out_channels"],
+        "crop_voxels": list(crops.size),
+        "precision": str(choose_precision(plan.trainer)),
+    }
+    write_json(folder.record, record)
+    folder.checkpoint.unlink(missing_ok=True)
+    log.info("%s: done, %d steps in %.0f s", plan.label, steps, used_s)
+    return record
+
+
+def _set_threads(n_threads: int) -> None:
+    if n_threads:
+        torch.set_num_threads(n_threads)
+
+
+def _quieten() -> None:
+    """Keep Lightning's banners and its advice on loader workers out of the log."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

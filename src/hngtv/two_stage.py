@@ -1,0 +1,224 @@
+"""Locate, crop, segment, paste back: from the files of a patient to labels on the original CT grid. No Lightning here."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hngtv.cases.checks import CheckedImages, check_case
+from hngtv.cases.intensity import window
+from hngtv.cases.manifest import RawCase
+from hngtv.cases.prepare import Volume, prepare_images
+from hngtv.config import CoarseLocaliser, InferenceSettings, OracleLocaliser, RunSettings, WholeLocaliser, parse_settings
+from hngtv.errors import InputError
+from hngtv.localise.coarse_net import Finding, find_box
+from hngtv.localise.roi_table import Roi
+from hngtv.localise.rules import covered_fraction, target_box
+from hngtv.networks.attention_unet import AttentionUNet
+from hngtv.networks.build import build_network, predict_probabilities
+from hngtv.run_folder import RunFolder, read_json, write_json
+from hngtv.volume.box import Box
+from hngtv.volume.components import remove_small_components
+from hngtv.volume.grid import Grid
+from hngtv.volume.nifti import write_labels_like
+from hngtv.volume.resample import resample
+
+N_CHANNELS = 2
+"""CT and PET."""
+COARSE_INFERENCE = InferenceSettings(
+    mode="whole_volume", overlap=0.0, flip_axes=(), threshold=0.5, min_component_ml=0.0
+)
+"""Stage 1 sees the whole field of view at once."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained arm, ready to predict.
+
+    Attributes:
+        settings: Of the run that trained it.
+        coarse: Networks of stage 1, averaged; empty without one.
+        fine: The segmenting network.
+        window_voxels: Size of its training crops.
+        digest: SHA-256 over all weights.
+    """
+
+    settings: RunSettings
+    coarse: tuple[AttentionUNet, ...]
+    fine: AttentionUNet
+    window_voxels: tuple[int, int, int]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Labels of one case.
+
+    Attributes:
+        labels: (X, Y, Z) uint8 in RAS order on the grid of the CT.
+        roi: Where the tumour was looked for.
+        seconds: Time of each part.
+    """
+
+    labels: NDArray[np.uint8]
+    roi: Roi
+    seconds: dict[str, float]
+
+
+def load_model(run_dir: Path) -> Model:
+    """Load the networks of a finished run.
+
+    Raises:
+        InputError: The folder is no finished run, or its files are damaged.
+    """
+    folder = RunFolder(run_dir)
+    if not folder.settings.is_file():
+        raise InputError(f"{run_dir} is not a run folder (no settings.json); give model=RUN_DIR of a finished hngtv run")
+    settings = parse_settings(RunSettings, read_json(folder.settings))
+    digest = hashlib.sha256()
+    coarse: list[AttentionUNet] = []
+    if isinstance(settings.localiser, CoarseLocaliser):
+        for stage in sorted(folder.coarse.glob("inner_*")):
+            network = build_network(settings.localiser.network, N_CHANNELS, out_channels=2)
+            coarse.append(load_weights(stage / "model.pt", network, digest.update))
+        if not coarse:
+            raise InputError(f"{folder.coarse} holds no trained network; run the same hngtv run again to finish it")
+    record = read_json(folder.fine / "training.json")
+    fine = build_network(settings.network, N_CHANNELS, record["n_classes"])
+    load_weights(folder.fine / "model.pt", fine, digest.update)
+    x, y, z = record["crop_voxels"]
+    return Model(settings, tuple(coarse), fine, (x, y, z), digest.hexdigest())
+
+
+def load_weights(path: Path, network: AttentionUNet, note: Callable[[bytes], None] = lambda _: None) -> AttentionUNet:
+    """Fill a network with saved weights, in eval mode and the memory layout that a CPU computes fastest in.
+
+    Raises:
+        InputError: The file is missing, damaged, or of another network.
+    """
+    try:
+        note(path.read_bytes())
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; run the same hngtv run again to finish it") from None
+    except Exception as error:
+        raise InputError(f"{path} does not hold the weights its settings describe ({error})") from None
+    return network.eval().to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+
+
+def predict_case(model: Model, case: RawCase) -> Prediction:
+    """Predict one case from its files.
+
+    Raises:
+        InputError: A file cannot be used; or nothing is found and `localiser.on_empty` is "fail".
+    """
+    clock = _Stopwatch()
+    images = check_case(case)
+    clock.lap("read")
+    finding = locate(model, case.case_id, images)
+    box = finding.box.expand(model.settings.roi.margin_mm)
+    clock.lap("locate")
+    labels = segment(model, images, box)
+    clock.lap("segment")
+    localiser = model.settings.localiser.name
+    covered = None if images.target is None else covered_fraction(images.target, images.ct.grid, box)
+    fold = "ensemble" if model.coarse else ""
+    roi = Roi(case.case_id, localiser, fold, finding.box, finding.confidence, covered, finding.reason)
+    return Prediction(labels, roi, clock.seconds)
+
+
+def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: Model) -> None:
+    """Write a mask on the original CT grid and, beside it, a JSON with timings, ROI and model."""
+    write_labels_like(path, prediction.labels, case.ct)
+    roi = prediction.roi
+    write_json(
+        path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json"),
+        {
+            "case_id": case.case_id,
+            "arm": model.settings.arm,
+            "model": model.digest,
+            "roi_mm": [*roi.box.lower_mm, *roi.box.upper_mm],
+            "confidence": roi.confidence,
+            "reason": roi.reason,
+            "seconds": {name: round(value, 3) for name, value in prediction.seconds.items()},
+        },
+    )
+
+
+def locate(model: Model, case_id: str, images: CheckedImages) -> Finding:
+    """Where the tumour is looked for, before the margin of the fine stage."""
+    settings = model.settings.localiser
+    grid = images.ct.grid
+    match settings:
+        case WholeLocaliser():
+            return Finding(grid.bounds(), 1.0, "found")
+        case OracleLocaliser():
+            if images.target is None:
+                raise InputError(f"case {case_id}: the oracle localiser needs a target; use an arm with another localiser")
+            box = target_box(images.target, grid)
+            return Finding(box or grid.bounds(), 1.0, "found" if box else "fallback:whole_volume (empty target)")
+        case CoarseLocaliser():
+            volume = prepare_images(images, model.settings.data.coarse_spacing_mm)
+            probability = coarse_probability(model.coarse, volume, model.settings)
+            return find_box(probability, volume.pet, volume.grid, settings, case_id)
+
+
+def coarse_probability(
+    networks: tuple[AttentionUNet, ...], volume: Volume, settings: RunSettings
+) -> NDArray[np.float32]:
+    """Tumour probability (X, Y, Z) of a whole case at coarse spacing, averaged over networks."""
+    image = torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity))
+    return predict_probabilities(networks, image, COARSE_INFERENCE, volume.grid.shape)[1].numpy()
+
+
+def segment(model: Model, images: CheckedImages, box: Box) -> NDArray[np.uint8]:
+    """Labels (X, Y, Z) uint8 on the CT grid, from the fine network on a box; 0 outside of it."""
+    settings = model.settings
+    window_mm = np.multiply(model.window_voxels, settings.data.spacing_mm)
+    volume = prepare_images(images, settings.data.spacing_mm, box.grow_to(window_mm))
+    image = torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity))
+    probabilities = predict_probabilities([model.fine], image, settings.inference, model.window_voxels)
+    return paste_back(probabilities.numpy(), volume.grid, images.ct.grid, settings.inference)
+
+
+def paste_back(
+    probabilities: NDArray[np.float32], crop: Grid, ct: Grid, settings: InferenceSettings
+) -> NDArray[np.uint8]:
+    """Labels on the CT grid from class probabilities on a crop.
+
+    Probabilities are interpolated, not labels. A voxel is tumour where all tumour classes together reach the
+    threshold, and takes the likeliest of them; small components of tumour are removed.
+
+    Args:
+        probabilities: (classes, X, Y, Z), background first.
+        crop: Grid of `probabilities`.
+        ct: Grid of the result.
+    Returns:
+        (X, Y, Z) uint8 on `ct`, 0 outside the crop.
+    """
+    slices = ct.clip(ct.slices_of(crop.bounds()))
+    part = ct.crop(slices)
+    classes = np.stack([resample(p, crop, part, outside=0.0) for p in probabilities[1:]])
+    tumour = remove_small_components(
+        classes.sum(axis=0) >= settings.threshold, round(settings.min_component_ml / ct.voxel_ml)
+    )
+    labels = np.zeros(ct.shape, dtype=np.uint8)
+    labels[slices] = np.where(tumour, classes.argmax(axis=0) + 1, 0)
+    return labels
+
+
+class _Stopwatch:
+    def __init__(self) -> None:
+        self.last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self.last
+        self.last = now
+

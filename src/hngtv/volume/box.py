@@ -1,0 +1,61 @@
+"""A box in the patient, and the share of a mask that it holds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True)
+class Box:
+    """An axis-aligned box in world RAS mm.
+
+    >>> Box((0, 0, 0), (10, 20, 30)).volume_ml
+    6.0
+    """
+
+    lower_mm: tuple[float, float, float]
+    upper_mm: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        values = (*self.lower_mm, *self.upper_mm)
+        if not np.isfinite(values).all() or any(a > b for a, b in zip(self.lower_mm, self.upper_mm, strict=True)):
+            raise ValueError(f"a box needs finite corners with lower <= upper, got {self.lower_mm} and {self.upper_mm}")
+
+    @classmethod
+    def from_corners(cls, lower_mm: ArrayLike, upper_mm: ArrayLike) -> "Box":
+        x0, y0, z0 = (float(v) for v in np.asarray(lower_mm))
+        x1, y1, z1 = (float(v) for v in np.asarray(upper_mm))
+        return cls((x0, y0, z0), (x1, y1, z1))
+
+    @property
+    def size_mm(self) -> tuple[float, float, float]:
+        x, y, z = (b - a for a, b in zip(self.lower_mm, self.upper_mm, strict=True))
+        return x, y, z
+
+    @property
+    def centre_mm(self) -> tuple[float, float, float]:
+        x, y, z = ((a + b) / 2 for a, b in zip(self.lower_mm, self.upper_mm, strict=True))
+        return x, y, z
+
+    @property
+    def volume_ml(self) -> float:
+        return float(np.prod(self.size_mm)) / 1000
+
+    def expand(self, margin_mm: float) -> "Box":
+        """The box grown by a margin on every side."""
+        return Box.from_corners(np.subtract(self.lower_mm, margin_mm), np.add(self.upper_mm, margin_mm))
+
+    def grow_to(self, size_mm: ArrayLike) -> "Box":
+        """The box grown about its centre to at least the given side lengths."""
+        half = np.maximum(np.asarray(size_mm), self.size_mm) / 2
+        return Box.from_corners(np.subtract(self.centre_mm, half), np.add(self.centre_mm, half))
+
+    def shift(self, offset_mm: ArrayLike) -> "Box":
+        return Box.from_corners(np.add(self.lower_mm, offset_mm), np.add(self.upper_mm, offset_mm))
+
+    def intersect(self, other: "Box") -> "Box | None":
+        """The common part; None if there is none of positive volume."""
+        lower = np.maximum(self.lower_mm, other.lower_mm)
+        upper = np.minimum(self.upper_mm, other.upper_mm)
+        return Box.from_corners(lower, upper) if (lower < upper).all() else None

@@ -1,0 +1,25 @@
+"""Connected components of a mask."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+FULL_CONNECTIVITY = np.ones((3, 3, 3), dtype=bool)
+"""26 neighbours in 3D."""
+
+
+def remove_small_components(mask: NDArray[np.bool_], min_voxels: int) -> NDArray[np.bool_]:
+    """The mask without components (26 neighbours) of fewer than `min_voxels` voxels; an empty mask stays empty."""
+    if min_voxels <= 1 or not mask.any():
+        return mask
+    labels, _ = ndimage.label(mask, FULL_CONNECTIVITY)
+    sizes = np.bincount(labels.ravel())
+    keep = sizes >= min_voxels
+    keep[0] = False
+    return keep[labels]
+
+
+def bounding_slices(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    """Slices that just hold a mask (X, Y, Z); None if it is empty."""
+    found = ndimage.find_objects(mask.astype(np.uint8), max_label=1)
+    return found[0] if found else None
