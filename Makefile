@@ -18,7 +18,7 @@ help:
 	@echo "make test      run all tests ($(WORKERS) at a time; WORKERS=n changes it)"
 	@echo "make check     formatting, lint and types"
 	@echo "make format    format the code and mend what lint can mend"
-	@echo "make clean     remove $(VENV) and caches; data and runs stay"
+	@echo "make clean     remove .venv and caches; data and runs stay"
 
 install: $(STAMP)
 
@@ -51,5 +51,5 @@ format: install
 	$(BIN)/ruff check --fix $(CODE)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

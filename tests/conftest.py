@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings as hypothesis_settings
 from scipy import ndimage
 
 from hngtv.cases.manifest import RawCase, read_manifest, write_manifest
@@ -16,6 +17,13 @@ from hngtv.run_folder import RunFolder, write_csv, write_json
 from hngtv.volume.box import Box
 from hngtv.volume.components import bounding_slices
 from hngtv.volume.nifti import read_image, write_labels_like
+from tests.tiny_cases import write_tiny_cohort
+
+# The same examples on every run, and no time limit for one: machines differ and tests share them.
+hypothesis_settings.register_profile(
+    "steady", deadline=None, derandomize=True, database=None, max_examples=50
+)
+hypothesis_settings.load_profile("steady")
 
 MARGIN_MM = 10.0
 STEPS = 40
@@ -27,12 +35,22 @@ def phantom_cases(tmp_path_factory: pytest.TempPathFactory) -> list[RawCase]:
     root = tmp_path_factory.mktemp("phantoms")
     write_phantom(root, 3, seed=3)
     cases = [
-        RawCase(f"phantom_{i:04d}", centre, folder / "ct.nii.gz", folder / "pet.nii.gz", folder / "gtv.nii.gz")
+        RawCase(
+            f"phantom_{i:04d}", centre, folder / "ct.nii.gz", folder / "pet.nii.gz", folder / "gtv.nii.gz"
+        )
         for i, centre in enumerate(("north", "south", "south"))
         for folder in (root / f"phantom_{i:04d}",)
     ]
     write_manifest(root / "cases.csv", cases)
     return read_manifest(root / "cases.csv")
+
+
+@pytest.fixture(scope="session")
+def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six tiny cases of two centres with their cases.csv; not to be changed."""
+    root = tmp_path_factory.mktemp("tiny")
+    write_tiny_cohort(root, 6)
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +92,9 @@ def rescore(run: RunFolder, cases: list[RawCase]) -> None:
 def fake_settings(arm: str, fold: str | int, seed: int) -> dict[str, Any]:
     """The part of a run's settings that the report reads."""
     localiser = next(
-        name for start, name in (("two", "coarse"), ("oracle", "oracle"), ("single", "whole")) if arm.startswith(start)
+        name
+        for start, name in (("two", "coarse"), ("oracle", "oracle"), ("single", "whole"))
+        if arm.startswith(start)
     )
     return {
         "arm": arm,

@@ -5,37 +5,42 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from pytorch_lightning.loggers import Logger
 
 from hngtv.cases.folds import load_or_make_folds, make_folds
-from hngtv.cases.manifest import RawCase
 from hngtv.cases.prepare import Volume
 from hngtv.cases.store import PreparedCase
 from hngtv.config import (
     BudgetSettings,
     CoarseLocaliser,
-    NetworkSettings,
     OracleLocaliser,
     RoiSettings,
     RunSettings,
     WholeLocaliser,
     plain,
 )
-from hngtv.errors import CasesFailedError, InputError
+from hngtv.errors import InputError
 from hngtv.localise.coarse_net import find_box
 from hngtv.localise.roi_table import Roi, read_rois, write_rois
 from hngtv.localise.rules import covered_fraction
 from hngtv.networks.build import build_network
-from hngtv.run_folder import RunFolder, make_folder, read_json, sha256_of, write_json
+from hngtv.run_folder import RunFolder, atomic_path, make_folder, read_json, sha256_of
 from hngtv.training.coarse import CoarseLocalisationModule
 from hngtv.training.fine import FineSegmentationModule
+from hngtv.training.logger import RunLogger
 from hngtv.training.roi_data import CropRules, TrainingCrops
 from hngtv.training.trainer import StageFolder, StagePlan, train_stage
-from hngtv.two_stage import N_CHANNELS, Model, coarse_probability, load_model, load_weights, predict_case, write_prediction
+from hngtv.two_stage import (
+    N_CHANNELS,
+    Model,
+    coarse_probability,
+    load_model,
+    load_weights,
+    predict_case,
+    write_prediction,
+)
 from hngtv.volume.box import Box
 
 COARSE_ROI = {"margin_mm": 0.0, "jitter_mm": 0.0, "foreground_share": 0.5}
@@ -71,22 +76,39 @@ def split_cases(cases: Sequence[PreparedCase], settings: RunSettings, folder: Ru
         return Split(usable, [case for case in cases if case.split == "test"])
     data = settings.data
     folds = load_or_make_folds(
-        folder.folds, [(case.case_id, case.centre) for case in usable], data.n_folds, data.fold_seed, data.group_by_centre
+        folder.folds,
+        [(case.case_id, case.centre) for case in usable],
+        data.n_folds,
+        data.fold_seed,
+        data.group_by_centre,
     )
     test = [case for case in usable if folds[case.case_id] == settings.fold]
     return Split([case for case in usable if folds[case.case_id] != settings.fold], test)
 
 
-def train_arm(split: Split, settings: RunSettings, folder: RunFolder, logger: Logger | None) -> None:
+def train_arm(split: Split, settings: RunSettings, folder: RunFolder, logger: RunLogger) -> None:
     """Train all stages of an arm within its budget and write the boxes of its training cases to `rois.csv`."""
     rois, used_s = _rois_of_training_cases(split, settings, folder, logger)
-    write_rois(folder.rois, rois)
     boxes = {roi.case_id: roi.box for roi in rois}
+    earlier = read_rois(folder.rois) if folder.rois.is_file() else []
+    write_rois(folder.rois, [*rois, *(roi for roi in earlier if roi.case_id not in boxes)])
     plan = StagePlan(
         label="fine",
-        key=sha256_of([_training_key(split, settings), plain(settings.network), plain(settings.roi), _plain_boxes(boxes)]),
+        key=sha256_of(
+            [
+                _training_key(split, settings),
+                plain(settings.network),
+                plain(settings.roi),
+                _plain_boxes(boxes),
+            ]
+        ),
         build_module=lambda steps: FineSegmentationModule(
-            plain(settings.network), plain(settings.loss), plain(settings.optimiser), N_CHANNELS, split.n_classes, steps
+            plain(settings.network),
+            plain(settings.loss),
+            plain(settings.optimiser),
+            N_CHANNELS,
+            split.n_classes,
+            steps,
         ),
         build_crops=lambda n: TrainingCrops(split.train, boxes, _fine_rules(settings), settings.seed, n),
         budget=_fine_budget(settings, used_s),
@@ -131,12 +153,21 @@ def _set_threads(settings: RunSettings) -> None:
 def _is_predicted(folder: RunFolder, case_id: str, model: Model) -> bool:
     """Whether the prediction in the folder was made by these very weights."""
     note = folder.predictions / f"{case_id}.json"
-    return folder.prediction(case_id).is_file() and note.is_file() and read_json(note)["model"] == model.digest
+    return (
+        folder.prediction(case_id).is_file() and note.is_file() and read_json(note)["model"] == model.digest
+    )
 
 
 def _training_key(split: Split, settings: RunSettings) -> str:
     """Digest of what both stages depend on: the training cases, the intensities, the training settings."""
-    shared = [settings.intensity, settings.augment, settings.loss, settings.optimiser, settings.budget, settings.trainer]
+    shared = [
+        settings.intensity,
+        settings.augment,
+        settings.loss,
+        settings.optimiser,
+        settings.budget,
+        settings.trainer,
+    ]
     return sha256_of([sorted(case.digest for case in split.train), settings.seed, *map(plain, shared)])
 
 
@@ -160,13 +191,14 @@ def _fine_budget(settings: RunSettings, used_s: float) -> BudgetSettings:
 
 
 def _rois_of_training_cases(
-    split: Split, settings: RunSettings, folder: RunFolder, logger: Logger | None
+    split: Split, settings: RunSettings, folder: RunFolder, logger: RunLogger
 ) -> tuple[list[Roi], float]:
     """Boxes of the training cases, none from a model that saw the case, and the seconds spent on them."""
     match settings.localiser:
         case WholeLocaliser():
             return [
-                Roi(case.case_id, "whole", "", case.grid("fine").bounds(), 1.0, 1.0, "found") for case in split.train
+                Roi(case.case_id, "whole", "", case.grid("fine").bounds(), 1.0, 1.0, "found")
+                for case in split.train
             ], 0.0
         case OracleLocaliser():
             return [_oracle_roi(case) for case in split.train], 0.0
@@ -198,7 +230,7 @@ class CoarseStation:
         fold_of_grid = [self.settings.data.coarse_spacing_mm, self.settings.roi.margin_mm]
         return sha256_of([_training_key(self.split, self.settings), plain(self.localiser), fold_of_grid])[:16]
 
-    def walk(self, folder: RunFolder, logger: Logger | None) -> tuple[list[Roi], float]:
+    def walk(self, folder: RunFolder, logger: RunLogger) -> tuple[list[Roi], float]:
         root = make_folder(self.settings.work_dir / "coarse") / self.key
         with FileLock(root.with_suffix(".lock")):
             inner_folds = self._inner_folds()
@@ -230,10 +262,15 @@ class CoarseStation:
         )
         seed = settings.seed + 1 + inner
         return StagePlan(
-            label=f"coarse, inner fold {inner}",
+            label=f"coarse_{inner}",
             key=sha256_of([self.key, inner]),
             build_module=lambda steps: CoarseLocalisationModule(
-                plain(localiser.network), plain(settings.loss), plain(settings.optimiser), N_CHANNELS, 2, steps
+                plain(localiser.network),
+                plain(settings.loss),
+                plain(settings.optimiser),
+                N_CHANNELS,
+                2,
+                steps,
             ),
             build_crops=lambda n: TrainingCrops(cases, boxes, rules, seed, n),
             budget=_share_of(settings.budget, localiser.budget_share / localiser.n_inner_folds),
@@ -245,7 +282,8 @@ class CoarseStation:
     def _locate(self, root: Path, inner_folds: Mapping[str, int]) -> list[Roi]:
         networks = [
             load_weights(
-                StageFolder(root / f"inner_{inner}").weights, build_network(self.localiser.network, N_CHANNELS, 2)
+                StageFolder(root / f"inner_{inner}").weights,
+                build_network(self.localiser.network, N_CHANNELS, 2),
             )
             for inner in range(self.localiser.n_inner_folds)
         ]
@@ -258,7 +296,15 @@ class CoarseStation:
             finding = find_box(probability, pet, grid, self.localiser, case.case_id)
             covered = covered_fraction(target, grid, finding.box.expand(self.settings.roi.margin_mm))
             rois.append(
-                Roi(case.case_id, "coarse", str(inner), finding.box, finding.confidence, covered, finding.reason)
+                Roi(
+                    case.case_id,
+                    "coarse",
+                    str(inner),
+                    finding.box,
+                    finding.confidence,
+                    covered,
+                    finding.reason,
+                )
             )
         return rois
 
@@ -271,9 +317,11 @@ def _share_of(budget: BudgetSettings, share: float) -> BudgetSettings:
 
 
 def _copy_stage(source: StageFolder, destination: StageFolder) -> None:
-    make_folder(destination.root)
-    for name in (source.weights, source.curves, source.record):
-        shutil.copyfile(name, destination.root / name.name)
+    if destination.record.is_file() and read_json(destination.record) == read_json(source.record):
+        return
+    for file in (source.weights, source.curves, source.record):
+        with atomic_path(destination.root / file.name) as temporary:
+            shutil.copyfile(file, temporary)
 
 
 def _report_coverage(rois: Sequence[Roi]) -> None:

@@ -209,7 +209,9 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         if self.fold != "all" and self.fold >= self.data.n_folds:
-            raise ValueError(f"fold is {self.fold}, but there are folds 0 to {self.data.n_folds - 1} (data.n_folds)")
+            raise ValueError(
+                f"fold is {self.fold}, but there are folds 0 to {self.data.n_folds - 1} (data.n_folds)"
+            )
 
 
 @settings_group
@@ -342,7 +344,9 @@ def _field_names(kind: Any, path: list[str]) -> list[str]:
     for member in members:
         for f in fields(member):
             if f.name == path[0]:
-                return _field_names(_unwrap(f.type), [p for p in path[1:] if p not in ("whole", "oracle", "coarse")])
+                return _field_names(
+                    _unwrap(f.type), [p for p in path[1:] if p not in ("whole", "oracle", "coarse")]
+                )
     return []
 
 

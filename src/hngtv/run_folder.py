@@ -20,7 +20,17 @@ from typing import Any
 from hngtv.errors import InputError
 
 TEMPORARY_PREFIX = ".tmp-"
-TESTED_PACKAGES = ("hngtv", "torch", "pytorch-lightning", "monai", "nibabel", "numpy", "scipy", "hydra-core", "wandb")
+TESTED_PACKAGES = (
+    "hngtv",
+    "torch",
+    "pytorch-lightning",
+    "monai",
+    "nibabel",
+    "numpy",
+    "scipy",
+    "hydra-core",
+    "wandb",
+)
 
 
 @dataclass(frozen=True)
@@ -196,7 +206,9 @@ def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
         raise InputError(f"{path} is not a readable UTF-8 CSV file ({error})") from None
     missing = [column for column in required if column not in columns]
     if missing:
-        raise InputError(f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(columns) or 'none'}")
+        raise InputError(
+            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(columns) or 'none'}"
+        )
     return rows
 
 
@@ -221,7 +233,10 @@ def git_revision() -> str | None:
     if not (source / ".git").exists():
         return None
     answer = subprocess.run(
-        ["git", "-C", str(source), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+        ["git", "-C", str(source), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return answer.stdout.strip() or None
 

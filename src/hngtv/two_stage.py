@@ -14,7 +14,14 @@ from hngtv.cases.checks import CheckedImages, check_case
 from hngtv.cases.intensity import window
 from hngtv.cases.manifest import RawCase
 from hngtv.cases.prepare import Volume, prepare_images
-from hngtv.config import CoarseLocaliser, InferenceSettings, OracleLocaliser, RunSettings, WholeLocaliser, parse_settings
+from hngtv.config import (
+    CoarseLocaliser,
+    InferenceSettings,
+    OracleLocaliser,
+    RunSettings,
+    WholeLocaliser,
+    parse_settings,
+)
 from hngtv.errors import InputError
 from hngtv.localise.coarse_net import Finding, find_box
 from hngtv.localise.roi_table import Roi
@@ -78,7 +85,9 @@ def load_model(run_dir: Path) -> Model:
     """
     folder = RunFolder(run_dir)
     if not folder.settings.is_file():
-        raise InputError(f"{run_dir} is not a run folder (no settings.json); give model=RUN_DIR of a finished hngtv run")
+        raise InputError(
+            f"{run_dir} is not a run folder (no settings.json); give model=RUN_DIR of a finished hngtv run"
+        )
     settings = parse_settings(RunSettings, read_json(folder.settings))
     digest = hashlib.sha256()
     coarse: list[AttentionUNet] = []
@@ -87,7 +96,9 @@ def load_model(run_dir: Path) -> Model:
             network = build_network(settings.localiser.network, N_CHANNELS, out_channels=2)
             coarse.append(load_weights(stage / "model.pt", network, digest.update))
         if not coarse:
-            raise InputError(f"{folder.coarse} holds no trained network; run the same hngtv run again to finish it")
+            raise InputError(
+                f"{folder.coarse} holds no trained network; run the same hngtv run again to finish it"
+            )
     record = read_json(folder.fine / "training.json")
     fine = build_network(settings.network, N_CHANNELS, record["n_classes"])
     load_weights(folder.fine / "model.pt", fine, digest.update)
@@ -95,7 +106,9 @@ def load_model(run_dir: Path) -> Model:
     return Model(settings, tuple(coarse), fine, (x, y, z), digest.hexdigest())
 
 
-def load_weights(path: Path, network: AttentionUNet, note: Callable[[bytes], None] = lambda _: None) -> AttentionUNet:
+def load_weights(
+    path: Path, network: AttentionUNet, note: Callable[[bytes], None] = lambda _: None
+) -> AttentionUNet:
     """Fill a network with saved weights, in eval mode and the memory layout that a CPU computes fastest in.
 
     Raises:
@@ -159,9 +172,13 @@ def locate(model: Model, case_id: str, images: CheckedImages) -> Finding:
             return Finding(grid.bounds(), 1.0, "found")
         case OracleLocaliser():
             if images.target is None:
-                raise InputError(f"case {case_id}: the oracle localiser needs a target; use an arm with another localiser")
+                raise InputError(
+                    f"case {case_id}: the oracle localiser needs a target; use an arm with another localiser"
+                )
             box = target_box(images.target, grid)
-            return Finding(box or grid.bounds(), 1.0, "found" if box else "fallback:whole_volume (empty target)")
+            return Finding(
+                box or grid.bounds(), 1.0, "found" if box else "fallback:whole_volume (empty target)"
+            )
         case CoarseLocaliser():
             volume = prepare_images(images, model.settings.data.coarse_spacing_mm)
             probability = coarse_probability(model.coarse, volume, model.settings)
@@ -221,4 +238,3 @@ class _Stopwatch:
         now = time.perf_counter()
         self.seconds[name] = now - self.last
         self.last = now
-

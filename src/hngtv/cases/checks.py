@@ -79,7 +79,9 @@ def check_case(case: RawCase) -> CheckedImages:
         )
     warnings = []
     if covered < COVERAGE_WARNING:
-        warnings.append(f"case {case.case_id}: PET covers only {covered:.0%} of the CT; the rest is taken as SUV 0")
+        warnings.append(
+            f"case {case.case_id}: PET covers only {covered:.0%} of the CT; the rest is taken as SUV 0"
+        )
     target = None if case.target is None else _read(case, case.target)
     labels = None if target is None else check_target(case, target, ct.grid)
     return CheckedImages(
@@ -96,7 +98,9 @@ def check_finite(case: RawCase, path: Path, values: NDArray) -> None:
     if np.isfinite(values.min()) and np.isfinite(values.max()):
         return
     n_bad = values.size - int(np.isfinite(values).sum())
-    raise InputError(f"case {case.case_id}: {path} has {n_bad} voxels that are NaN or infinite; convert it again")
+    raise InputError(
+        f"case {case.case_id}: {path} has {n_bad} voxels that are NaN or infinite; convert it again"
+    )
 
 
 def check_not_swapped(case: RawCase, ct: NDArray, pet: NDArray) -> None:
@@ -128,12 +132,16 @@ def check_pet(case: RawCase, suv: NDArray[np.float32]) -> None:
     where = f"case {case.case_id}: {case.pet}"
     low, high = float(suv.min()), float(suv.max())
     if low < AIR_BELOW_HU:
-        raise InputError(f"{where} has minimum {low:g}; expected SUV, which is not negative, but this looks like a CT")
+        raise InputError(
+            f"{where} has minimum {low:g}; expected SUV, which is not negative, but this looks like a CT"
+        )
     usual = float(np.percentile(suv, MAX_SUV_PERCENTILE))
     if usual > MAX_SUV:
         raise InputError(f"{where} has values up to {high:g}, too high for SUV; {_unit_advice(case)}")
     if low < NEGATIVE_SUV:
-        raise InputError(f"{where} has minimum {low:g}; expected SUV, which is not negative; convert it again")
+        raise InputError(
+            f"{where} has minimum {low:g}; expected SUV, which is not negative; convert it again"
+        )
     if high < MIN_SUV:
         raise InputError(f"{where} has maximum {high:g}, so it holds no uptake in SUV; {_unit_advice(case)}")
 
@@ -160,7 +168,9 @@ def check_target(case: RawCase, target: Image, grid: Grid) -> NDArray[np.uint8]:
         labels = values.astype(np.uint8)
         if np.array_equal(labels, values):
             return labels
-    raise InputError(f"{where} has values {_some_values(values)}; expected 0 (background), 1 (GTVp) and 2 (GTVn)")
+    raise InputError(
+        f"{where} has values {_some_values(values)}; expected 0 (background), 1 (GTVp) and 2 (GTVn)"
+    )
 
 
 def covered_share(ct: Grid, pet: Grid) -> float:

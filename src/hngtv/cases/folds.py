@@ -57,7 +57,9 @@ def read_folds(path: Path, case_ids: Collection[str], n_folds: int) -> dict[str,
         )
     if set(folds.values()) != set(range(n_folds)):
         found = ", ".join(map(str, sorted(set(folds.values()))))
-        raise InputError(f"{path} has the folds {found} but data.n_folds asks for 0 to {n_folds - 1}; {advice}")
+        raise InputError(
+            f"{path} has the folds {found} but data.n_folds asks for 0 to {n_folds - 1}; {advice}"
+        )
     return folds
 
 

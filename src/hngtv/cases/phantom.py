@@ -1,13 +1,13 @@
 """Phantom patients: seeded head-and-neck PET/CT with tumours, for tests and demonstrations.
 
 What is modelled: skull, brain, face with sinuses and teeth, airway from nose to carina, spine, muscles,
-fat, vessels, glands, tonsils, larynx, shoulders, ribs, lungs and (in long scans) heart and upper liver;
+fat, vessels, glands, tonsils, larynx, shoulders, ribs, lungs and (in long scans) the heart;
 their usual FDG uptake, so that the hottest thing in the image is seldom the tumour; a primary beside the
 airway and nodes along the jugular chain, lumpy, of log-normal volume, in part cold or necrotic, in some
 patients absent; patients of different size, posture and symmetry; centres with their own voxels, noise,
 resolution, contrast agent and orientation; CT and PET on different, shifted, sometimes oblique grids; a
-rigid shift of up to a few millimetres between them; the field of view, from head and neck to the upper
-abdomen; metal streaks; the couch.
+rigid shift of up to a few millimetres between them; the field of view, from head and neck down to
+the heart; metal streaks; the couch.
 
 What is not modelled: scanner physics (no projections, no scatter, no reconstruction, no attenuation-
 correction artefacts), breathing and other non-rigid motion between CT and PET, treatment effects and
@@ -25,6 +25,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+
 from hngtv.cases.phantom_anatomy import draw_anatomy, draw_body_map
 from hngtv.cases.phantom_lesions import GTVN, GTVP, LesionPlan, draw_lesions
 from hngtv.cases.phantom_paint import Organ
@@ -71,7 +72,7 @@ class _Plan:
 
 
 def make_phantom(seed: int, index: int, size: str = "small") -> PhantomCase:
-    """Draws one patient; the result depends on `seed`, `index`, `size` and `PHANTOM_VERSION` only.
+    """Draw one patient; the result depends on `seed`, `index`, `size` and `PHANTOM_VERSION` only.
 
     Args:
         seed: of the cohort, 0 or more.
@@ -120,7 +121,7 @@ def write_phantom(
     size: str = "small",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Draws a cohort and writes `out/<case_id>/{ct,pet,gtv}.nii.gz`.
+    """Draw a cohort and writes `out/<case_id>/{ct,pet,gtv}.nii.gz`.
 
     Args:
         out: folder, made if missing.

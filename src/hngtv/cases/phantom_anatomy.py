@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from hngtv.cases.phantom_head import (
     AIRWAY_KNOTS,
     make_airway_walls,
@@ -21,9 +22,7 @@ from hngtv.cases.phantom_head import (
 )
 from hngtv.cases.phantom_paint import BodyMap, Organ, Profile
 from hngtv.cases.phantom_shapes import Column, Ellipsoid, Shape, Union, Waves
-from hngtv.cases.phantom_tissue import (
-    FAT_HU,
-)
+from hngtv.cases.phantom_tissue import FAT_HU
 from hngtv.cases.phantom_trunk import (
     SPINE_KNOTS,
     TORSO_KNOTS,
@@ -53,7 +52,7 @@ class Anatomy:
 
 
 def draw_body_map(rng: np.random.Generator) -> BodyMap:
-    """Draws size, place on the couch, tilt, head posture and irregularity of one patient."""
+    """Draw size, place on the couch, tilt, head posture and irregularity of one patient."""
     tilt = np.eye(3)
     for axis, degrees in enumerate(rng.normal(0.0, (2.0, 1.5, 2.0))):
         tilt = tilt @ rotation(axis, np.deg2rad(np.clip(degrees, -5, 5)))
@@ -63,9 +62,13 @@ def draw_body_map(rng: np.random.Generator) -> BodyMap:
         tilt=tilt,
         scale=rng.normal(1.0, 0.04) * np.clip(rng.normal(1.0, 0.025, 3), 0.94, 1.06),
         head_turns_rad=(float(flexion), float(lean), float(turn)),
-        wobbles=tuple(Waves.draw(rng, 10, 50.0, 140.0) for _ in range(3)),
+        wobbles=(_wobble(rng), _wobble(rng), _wobble(rng)),
         wobble_mm=1.6,
     )
+
+
+def _wobble(rng: np.random.Generator) -> Waves:
+    return Waves.draw(rng, n_waves=10, shortest_mm=50.0, longest_mm=140.0)
 
 
 def rotation(axis: int, angle_rad: float) -> np.ndarray:
@@ -79,7 +82,7 @@ def rotation(axis: int, angle_rad: float) -> np.ndarray:
 
 
 def draw_anatomy(rng: np.random.Generator, *, contrast: bool, brown_fat: bool) -> Anatomy:
-    """Draws the organs of one patient; `contrast` brightens vessels, glands and heart on CT."""
+    """Draw the organs of one patient; `contrast` brightens vessels, glands and heart on CT."""
     girth = float(np.clip(rng.normal(1.04, 0.07), 0.95, 1.18))
     fat_mm = float(rng.uniform(3.0, 9.0))
     body = _body(girth)

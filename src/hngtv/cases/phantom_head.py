@@ -6,6 +6,7 @@ Atlas millimetres; Source: our choice, an average adult.
 from __future__ import annotations
 
 import numpy as np
+
 from hngtv.cases.phantom_paint import Organ, Profile
 from hngtv.cases.phantom_shapes import Arch, Capsule, Column, Ellipsoid, Grown
 from hngtv.cases.phantom_tissue import (
@@ -41,8 +42,8 @@ def make_skull_and_brain(rng: np.random.Generator) -> list[Organ]:
         Organ("skull base", Ellipsoid((0, 6, 46), (28, 24, 9)), BONE, 1.0),
         Organ("liquor", Ellipsoid((0, -12, 99), (66, 86, 54)), 10.0, 1.0),
         Organ("cerebellum", Ellipsoid((0, -48, 54), (47, 34, 22)), 36.0, 0.75 * cortex),
-        Organ("brain right", Ellipsoid((33, -12, 99), (31, 82, 50)), 35.0, grey),
-        Organ("brain left", Ellipsoid((-33, -12, 99), (31, 82, 50)), 35.0, grey),
+        Organ("brain right", Ellipsoid((31, -12, 99), (33, 82, 50)), 35.0, grey),
+        Organ("brain left", Ellipsoid((-31, -12, 99), (33, 82, 50)), 35.0, grey),
         Organ("brainstem", Capsule((0, -20, 66), (0, -30, 28), 10), 34.0, 0.55 * cortex),
     ]
     organs += make_pair("basal ganglia", (20, -4, 96), (10, 20, 14), 38.0, 0.95 * cortex, rng)
@@ -50,7 +51,7 @@ def make_skull_and_brain(rng: np.random.Generator) -> list[Organ]:
     for side in (1, -1):
         organs.append(Organ("petrous", Capsule((side * 16, -6, 44), (side * 56, -26, 42), 7), BONE, 1.0))
     cells = Profile((0.0, 2.5, 4.0), (700.0, 500.0, -350.0))
-    organs += make_pair("mastoid", (58, -32, 34), (11, 13, 17), cells, 0.8, rng)
+    organs += make_pair("mastoid", (54, -32, 34), (11, 13, 17), cells, 0.8, rng)
     organs.append(Organ("sphenoid sinus", Ellipsoid((0, 24, 50), (12, 9, 7)), AIR_HU, 0.3))
     return organs
 
@@ -58,7 +59,7 @@ def make_skull_and_brain(rng: np.random.Generator) -> list[Organ]:
 def make_face(rng: np.random.Generator) -> list[Organ]:
     thick = Profile((0.0, 1.5, 3.0), (1000.0, 900.0, 350.0))
     organs = [Organ("mid face", Ellipsoid((0, 52, 36), (44, 26, 26)), 20.0, 0.8)]
-    organs += make_pair("zygoma", (47, 56, 44), (11, 12, 8), BONE, 1.0, rng)
+    organs += make_pair("zygoma", (44, 55, 44), (11, 12, 8), BONE, 1.0, rng)
     organs += make_pair("orbit wall", (32, 62, 66), (20, 23, 19), 500.0, 1.0, rng)
     organs += make_pair("orbit", (32, 66, 66), (18, 24, 17), FAT_HU, 0.5, rng)
     organs += make_pair("globe", (32, 76, 66), (12, 12, 12), 12.0, 0.8, rng)

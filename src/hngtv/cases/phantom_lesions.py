@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from hngtv.cases.phantom_anatomy import Anatomy
 from hngtv.cases.phantom_paint import Organ, Profile
 from hngtv.cases.phantom_shapes import Blob, Cut, Ellipsoid, Grown, Waves
@@ -44,7 +45,7 @@ class LesionPlan:
 def draw_lesions(
     rng: np.random.Generator, plan: LesionPlan, anatomy: Anatomy
 ) -> tuple[list[Organ], list[dict]]:
-    """Draws the lesions of one patient.
+    """Draw the lesions of one patient.
 
     Returns:
         The organs to paint last, nodes before the primary (which wins where they touch), and one plain record

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+
 from hngtv.cases.phantom_shapes import Shape, Waves
 
 Block = tuple[slice, slice, slice]
@@ -78,7 +79,7 @@ class BodyMap:
     wobble_mm: float
 
     def to_atlas(self, world: np.ndarray) -> np.ndarray:
-        """Maps points (..., 3) of world mm to atlas mm, float64."""
+        """Map points (..., 3) of world mm to atlas mm, float64."""
         points = (world - self.origin_mm) @ self.tilt / self.scale
         x, y, z = points[..., 0], points[..., 1] + 25.0, points[..., 2] + 15.0  # the head turns about C3
         ramp = np.clip((points[..., 2] + 85.0) / 110.0, 0.0, 1.0)
@@ -96,12 +97,12 @@ class BodyMap:
         return bent + self.wobble_mm * ripple
 
     def to_world(self, atlas: np.ndarray) -> np.ndarray:
-        """Maps atlas points (..., 3) to world mm as if the head were held straight (good to about 2 cm)."""
+        """Map atlas points (..., 3) to world mm as if the head were held straight (good to about 2 cm)."""
         return (atlas * self.scale) @ self.tilt.T + self.origin_mm
 
 
 def iterate_blocks(shape: tuple[int, int, int], zooms_mm: Sequence[float]) -> Iterator[Block]:
-    """Cuts a grid into boxes of at most about `BLOCK_MM` and `BLOCK_VOXELS` a side."""
+    """Cut a grid into boxes of at most about `BLOCK_MM` and `BLOCK_VOXELS` a side."""
     cuts = []
     for n, zoom in zip(shape, zooms_mm, strict=True):
         n_blocks = int(np.ceil(max(n * zoom / BLOCK_MM, n / BLOCK_VOXELS)))
@@ -141,7 +142,7 @@ class AtlasBlock:
 
 
 def map_block(body: BodyMap, affine: np.ndarray, block: Block) -> AtlasBlock:
-    """Maps a block of a grid to the atlas: exactly at `N_KNOTS` points an axis, by a polynomial between."""
+    """Map a block of a grid to the atlas: exactly at `N_KNOTS` points an axis, by a polynomial between."""
     nodes, weights = zip(*(_polynomial(part.stop - part.start) for part in block), strict=True)
     knots = [offsets + part.start for offsets, part in zip(nodes, block, strict=True)]
     index = np.stack(np.meshgrid(*knots, indexing="ij"), axis=-1)
@@ -151,9 +152,8 @@ def map_block(body: BodyMap, affine: np.ndarray, block: Block) -> AtlasBlock:
         planes = np.tensordot(weight, np.moveaxis(atlas, axis, 0), axes=(1, 0))  # (n, k, k, 3)
         lows.append(planes.min(axis=(1, 2)))
         highs.append(planes.max(axis=(1, 2)))
-    return AtlasBlock(
-        tuple(_upsample(atlas[..., axis], weights) for axis in range(3)), tuple(lows), tuple(highs)
-    )
+    x, y, z = (_upsample(atlas[..., axis], weights) for axis in range(3))
+    return AtlasBlock((x, y, z), tuple(lows), tuple(highs))
 
 
 def _upsample(values: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
@@ -174,7 +174,7 @@ def _polynomial(n_planes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mix(values: np.ndarray, distance: np.ndarray, paint: float | Profile, edge_mm: float) -> None:
-    """Paints over `values` in place, where `distance` is negative, with an edge `edge_mm` wide."""
+    """Paint over `values` in place, where `distance` is negative, with an edge `edge_mm` wide."""
     share = np.clip(np.float32(0.5) - distance * np.float32(1.0 / edge_mm), 0.0, 1.0)
     colour = paint.at(distance) if isinstance(paint, Profile) else np.float32(paint)
     values += share * (colour - values)
@@ -188,7 +188,7 @@ def paint(
     background: float,
     finish: Finish | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Paints one channel of the organs, in order.
+    """Paint one channel of the organs, in order.
 
     Args:
         grid: shape (X, Y, Z) and affine (4, 4) to world mm.
@@ -234,7 +234,7 @@ def _paint_organ(
     images: tuple[np.ndarray, np.ndarray],
     edge_mm: float,
 ) -> np.ndarray | None:
-    """Paints a part of a block; gives back the distances, or None where the organ is not in that part."""
+    """Paint a part of a block; gives back the distances, or None where the organ is not in that part."""
     values, labels = images
     x, y, z = (np.ascontiguousarray(axis[where]) for axis in atlas.axes)
     distance = organ.shape.distance(x, y, z)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
+
 from hngtv.cases.phantom_anatomy import rotation
 from hngtv.cases.phantom_paint import BodyMap, Finish, Grid, Organ, paint
 from hngtv.cases.phantom_tissue import AIR_HU
-from scipy.ndimage import gaussian_filter
 
 FWHM_PER_SIGMA = 2.3548
 
 
 @dataclass(frozen=True)
 class Centre:
-    """How one hospital scans. Source: our choice, within the spread of the HECKTOR centres."""
+    """How one hospital scans. Source: our choice."""
 
     name: str
     ct_zoom_small_mm: tuple[float, float]  # in plane, along z
@@ -44,7 +45,7 @@ class ScanPlan:
     Attributes:
         centre: the hospital.
         size: `small` or `full`.
-        long: down to the upper abdomen, not only head and neck.
+        long: down to the heart, not only head and neck.
         oblique: axes a few degrees off the world's.
     """
 
@@ -63,9 +64,9 @@ class Filling:
 
 
 def draw_grids(rng: np.random.Generator, plan: ScanPlan, body: BodyMap) -> tuple[Grid, Grid]:
-    """Draws the CT and the PET grid, both around the patient, neither quite in the middle."""
+    """Draw the CT and the PET grid, both around the patient, neither quite in the middle."""
     centre, size = plan.centre, plan.size
-    bottom, top = (-330.0, 165.0) if plan.long else (rng.uniform(-130.0, -112.0), rng.uniform(128.0, 168.0))
+    bottom, top = (-330.0, 165.0) if plan.long else (rng.uniform(-130.0, -112.0), rng.uniform(130.0, 168.0))
     flat, tall = centre.ct_zoom_small_mm if size == "small" else centre.ct_zoom_full_mm
     if size == "small" and plan.long:
         flat, tall = 1.25 * flat, 1.25 * tall
@@ -110,7 +111,7 @@ def _make_grid(
 
 
 def draw_fillings(rng: np.random.Generator) -> list[Filling]:
-    """Draws two to four fillings in the back teeth."""
+    """Draw two to four fillings in the back teeth."""
     fillings = []
     for _ in range(int(rng.integers(2, 5))):
         angle = np.deg2rad(rng.uniform(15.0, 75.0)) * rng.choice([-1.0, 1.0])
@@ -127,14 +128,9 @@ def _streak(fillings: list[Filling]) -> Finish:
             if np.abs(height).min() > 12.0:
                 continue
             across, along = x - np.float32(filling.place[0]), y - np.float32(filling.place[1])
-            ray = ((np.arctan2(along, across) + np.float32(np.pi)) * np.float32(255.99 / (2 * np.pi))).astype(
-                np.int32
-            )
-            fade = np.exp(
-                -np.sqrt(across * across + along * along) / np.float32(38.0)
-                - height * height / np.float32(16.0)
-            )
-            values += filling.rays.take(ray) * fade
+            turn = (np.arctan2(along, across) + np.float32(np.pi)) * np.float32(255.99 / (2 * np.pi))
+            away = np.hypot(across, along) * np.float32(1 / 38.0) + height * height * np.float32(1 / 16.0)
+            values += filling.rays.take(turn.astype(np.int32)) * np.exp(-away)
 
     return finish
 
@@ -147,6 +143,7 @@ def image_ct(
     fillings: list[Filling],
     centre: Centre,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Make the CT (X, Y, Z) int16 [HU] and the target (X, Y, Z) uint8 on its grid."""
     values, target = paint(grid, body, organs, "hu", AIR_HU, _streak(fillings) if fillings else None)
     _add_couch(values, grid[1], body)
     noise = rng.standard_normal(values.shape, dtype=np.float32)
@@ -169,6 +166,7 @@ def _add_couch(values: np.ndarray, affine: np.ndarray, body: BodyMap) -> None:
 def image_pet(
     rng: np.random.Generator, grid: Grid, body: BodyMap, organs: list[Organ], centre: Centre
 ) -> np.ndarray:
+    """Make the PET (X, Y, Z) float32 [SUV]: activity, blur, and noise that grows with it."""
     values, _ = paint(grid, body, organs, "suv", 0.0)
     zooms = np.linalg.norm(grid[1][:3, :3], axis=0)
     sigma = centre.pet_fwhm_mm / FWHM_PER_SIGMA / zooms

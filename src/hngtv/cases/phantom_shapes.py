@@ -245,7 +245,7 @@ class Waves:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, n_waves: int, shortest_mm: float, longest_mm: float) -> Waves:
-        """Draws `n_waves` waves with lengths between the two, in all directions."""
+        """Draw `n_waves` waves with lengths between the two, in all directions."""
         normals = rng.normal(size=(n_waves, 3))
         normals /= np.linalg.norm(normals, axis=1, keepdims=True)
         lengths = rng.uniform(shortest_mm, longest_mm, size=(n_waves, 1))

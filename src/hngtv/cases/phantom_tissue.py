@@ -6,6 +6,7 @@ Source: our choice, from usual CT numbers; HU at a venous phase where contrast a
 from __future__ import annotations
 
 import numpy as np
+
 from hngtv.cases.phantom_paint import Organ, Profile
 from hngtv.cases.phantom_shapes import Column, Ellipsoid
 

@@ -6,6 +6,7 @@ Atlas millimetres; Source: our choice, an average adult.
 from __future__ import annotations
 
 import numpy as np
+
 from hngtv.cases.phantom_paint import Organ, Profile
 from hngtv.cases.phantom_shapes import Capsule, Column, Ellipsoid
 from hngtv.cases.phantom_tissue import (

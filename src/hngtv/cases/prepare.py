@@ -2,7 +2,10 @@
 
 import logging
 import multiprocessing
+import os
+import shutil
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -33,7 +36,7 @@ from hngtv.cases.store import (
     source_files,
 )
 from hngtv.errors import InputError
-from hngtv.run_folder import atomic_folder, make_folder, sweep_temporaries, write_json
+from hngtv.run_folder import TEMPORARY_PREFIX, atomic_folder, make_folder, sweep_temporaries, write_json
 from hngtv.volume.box import Box
 from hngtv.volume.components import bounding_slices
 from hngtv.volume.grid import Grid
@@ -69,7 +72,9 @@ class Failure:
     reason: str
 
 
-def prepare_images(images: CheckedImages, spacing_mm: tuple[float, float, float], box: Box | None = None) -> Volume:
+def prepare_images(
+    images: CheckedImages, spacing_mm: tuple[float, float, float], box: Box | None = None
+) -> Volume:
     """CT and PET on the world-aligned grid that just covers the CT, or on the part of it that a box touches.
 
     Values are rounded as in the store, so that a new patient is seen exactly as a stored one. Outside its image CT is
@@ -141,12 +146,17 @@ def _prepare_missing(
                 bar.update()
             return
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(n_workers, len(cases)), spawn, initializer=_leave_interrupts_to_parent) as pool:
+        with ProcessPoolExecutor(
+            min(n_workers, len(cases)), spawn, initializer=_follow_parent
+        ) as pool:
             jobs = {pool.submit(_prepare_or_fail, case, folder, grids): case for case in cases}
             try:
                 for job in as_completed(jobs):
                     case = jobs[job]
-                    yield case.case_id, _killed(case) if isinstance(job.exception(), BrokenProcessPool) else job.result()
+                    yield (
+                        case.case_id,
+                        _killed(case) if isinstance(job.exception(), BrokenProcessPool) else job.result(),
+                    )
                     bar.update()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -169,11 +179,15 @@ def _prepare_case(case: RawCase, folder: Path, grids: GridSettings) -> PreparedC
         found = open_case(case, folder / name)
         if found is not None:
             return found
+        for leftover in folder.glob(f"{TEMPORARY_PREFIX}{name}-*"):  # of a killed run, as this one holds the lock
+            shutil.rmtree(leftover, ignore_errors=True)
         with atomic_folder(folder / name) as temporary:
             _write_case(case, temporary, grids)
         prepared = open_case(case, folder / name)
     if prepared is None:
-        raise InputError(f"case {case.case_id}: its files changed while it was prepared; run the same command again")
+        raise InputError(
+            f"case {case.case_id}: its files changed while it was prepared; run the same command again"
+        )
     return prepared
 
 
@@ -217,7 +231,9 @@ def sample_foreground(target: NDArray[np.uint8]) -> NDArray[np.int16]:
     for label in LABELS[1:]:
         voxels = np.argwhere(target == label)
         if len(voxels):
-            samples.append(rng.choice(voxels, N_FOREGROUND, replace=len(voxels) < N_FOREGROUND).astype(np.int16))
+            samples.append(
+                rng.choice(voxels, N_FOREGROUND, replace=len(voxels) < N_FOREGROUND).astype(np.int16)
+            )
     return np.concatenate(samples)
 
 
@@ -233,5 +249,14 @@ def _killed(case: RawCase) -> Failure:
     )
 
 
-def _leave_interrupts_to_parent() -> None:
+def _follow_parent() -> None:
+    """In a worker: leave Ctrl-C to the parent, and end with it, since a worker of a killed one would wait forever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
+
+
+def _exit_after_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

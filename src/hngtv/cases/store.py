@@ -1,17 +1,17 @@
 """The prepared store: cases on regular grids, laid out so that a training crop reads only its own bytes.
 
-    <store>/<settings key>/<case id>-<8 hex of the CT's path>/
+    <store>/<settings key>/<case id>-<8 hex of its files' paths>/
         case.json                      sources, grids, target volumes; present means the case is finished
         {fine,coarse}_ct.npy           (X, Y, Z) int16 HU
         {fine,coarse}_pet.npy          (X, Y, Z) float16 SUV
         {fine,coarse}_target.npy       (X, Y, Z) uint8 labels             only with a target
         {fine,coarse}_foreground.npy   (N, 3) int16 voxel indices         only with a target
 
-The path of the CT is part of the name, so that two cohorts which both call a patient P01 can share a store. Centre and
-split are not stored: they come from the manifest, so that editing them there takes effect at once.
+The name depends on where the files of the case lie and on its PET factor, so that two cohorts which both call a patient
+P01, or two manifests with different targets, share a store without undoing each other's work. Centre and split are not
+stored: they come from the manifest, so that editing them there takes effect at once.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +161,9 @@ class PreparedCase:
         try:
             return np.load(path, mmap_mode="r")
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"case {self.case_id}: {path} cannot be read ({error}); run hngtv prepare again") from None
+            raise InputError(
+                f"case {self.case_id}: {path} cannot be read ({error}); run hngtv prepare again"
+            ) from None
 
 
 def array_name(level: Level, name: str) -> str:
@@ -169,8 +171,9 @@ def array_name(level: Level, name: str) -> str:
 
 
 def folder_name(case: RawCase) -> str:
-    """Name of a case's folder in the store: its id and 8 hexadecimal digits of where its CT lies."""
-    return f"{case.case_id}-{hashlib.sha256(str(case.ct.resolve()).encode()).hexdigest()[:8]}"
+    """Name of a case's folder in the store: its id and 8 hexadecimal digits of its files' paths and PET factor."""
+    paths = {name: str(path) for name, path in source_files(case).items()}
+    return f"{case.case_id}-{sha256_of([paths, pet_factor_of(case)])[:8]}"
 
 
 def source_files(case: RawCase) -> dict[str, Path]:
@@ -241,17 +244,19 @@ def _from_record(case: RawCase, folder: Path, record: Mapping[str, Any]) -> Prep
 
 
 def _sources_unchanged(case: RawCase, folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether the files are the recorded ones; one with another time or path is read, and its new stamp recorded."""
+    """Whether the files are the recorded ones; one with another time is read, and its new time recorded."""
     recorded, present = record["sources"], source_files(case)
     if recorded.keys() != present.keys():
         return False
     stamps = {name: file_stamp(path) for name, path in present.items()}
-    moved = [name for name, stamp in stamps.items() if any(recorded[name][key] != stamp[key] for key in stamp)]
-    for name in moved:
+    touched = [
+        name for name, stamp in stamps.items() if any(recorded[name][key] != stamp[key] for key in stamp)
+    ]
+    for name in touched:
         same_size = stamps[name]["size"] == recorded[name]["size"]
         if not same_size or file_digest(present[name]) != recorded[name]["sha256"]:
             return False
-    if moved:
+    if touched:
         sources = {name: stamp | {"sha256": recorded[name]["sha256"]} for name, stamp in stamps.items()}
         write_json(folder / RECORD_NAME, {**record, "sources": sources})
     return True

@@ -14,7 +14,6 @@ from hngtv.metrics.score import CaseScore, classes_present
 from hngtv.report.scores import score_predictions, write_scores
 
 
-
 def run(settings: EvaluateSettings) -> None:
     """Write `settings.out`, one row per case and class.
 
@@ -23,11 +22,15 @@ def run(settings: EvaluateSettings) -> None:
         CasesFailedError: Some cases had no usable prediction; the scores of all are written.
     """
     if not settings.predictions.is_dir():
-        raise InputError(f"predictions is {settings.predictions}; expected a folder of <case_id>.nii.gz files")
+        raise InputError(
+            f"predictions is {settings.predictions}; expected a folder of <case_id>.nii.gz files"
+        )
     cases = load_cases(settings.targets)
     with_target = [case for case in cases if case.target is not None]
     if not with_target:
-        raise InputError(f"none of the {len(cases)} cases of {settings.targets} has a target to score against")
+        raise InputError(
+            f"none of the {len(cases)} cases of {settings.targets} has a target to score against"
+        )
     _tell_unscored(cases, settings.predictions)
     scores, failures = score_predictions(
         with_target, settings.predictions, settings.arm, settings.fold, settings.seed

@@ -80,7 +80,9 @@ def _check_writable(out: Path) -> None:
 def _write(out: Path, cases: Sequence[RawCase]) -> None:
     """Write the manifest unless a different one stands there."""
     if out.is_file() and not _lists(out, cases):
-        raise InputError(f"{out} exists and lists other cases or values; delete it, or give another file with out=FILE")
+        raise InputError(
+            f"{out} exists and lists other cases or values; delete it, or give another file with out=FILE"
+        )
     write_manifest(out, cases)
 
 
@@ -90,7 +92,14 @@ def _lists(manifest: Path, cases: Sequence[RawCase]) -> bool:
 
 def _resolved(cases: Sequence[RawCase]) -> set[tuple[object, ...]]:
     return {
-        (c.case_id, c.centre, *(p and p.resolve() for p in (c.ct, c.pet, c.target)), c.pet_unit, c.pet_factor, c.split)
+        (
+            c.case_id,
+            c.centre,
+            *(p and p.resolve() for p in (c.ct, c.pet, c.target)),
+            c.pet_unit,
+            c.pet_factor,
+            c.split,
+        )
         for c in cases
     }
 

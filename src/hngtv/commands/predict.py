@@ -20,7 +20,6 @@ from hngtv.errors import CasesFailedError, InputError
 from hngtv.run_folder import RunFolder, make_folder, read_json
 
 if TYPE_CHECKING:
-    from hngtv.cases.manifest import RawCase
     from hngtv.localise.roi_table import Roi
     from hngtv.two_stage import Model
 
@@ -59,7 +58,9 @@ def _predict_one(model: "Model", settings: PredictSettings) -> None:
 
     assert settings.ct is not None
     started = time.perf_counter()
-    case = RawCase(settings.out.name.removesuffix(".gz").removesuffix(".nii"), "", settings.ct, settings.pet, None)
+    case = RawCase(
+        settings.out.name.removesuffix(".gz").removesuffix(".nii"), "", settings.ct, settings.pet, None
+    )
     prediction = predict_case(model, case)
     write_prediction(settings.out, prediction, case, model)
     _warn_of_fallback(prediction.roi)
@@ -96,10 +97,12 @@ def _predict_many(model: "Model", settings: PredictSettings) -> None:
         log.info("%d/%d %s: %.1f s", number, len(cases), case.case_id, sum(prediction.seconds.values()))
     print(settings.out)
     if n_failed:
-        raise CasesFailedError(f"{n_failed} of {len(cases)} case(s) failed, each named above; the others are predicted")
+        raise CasesFailedError(
+            f"{n_failed} of {len(cases)} case(s) failed, each named above; the others are predicted"
+        )
 
 
-def _layout_of_training(model: "Model"):  # noqa: ANN202
+def _layout_of_training(model: "Model"):
     from hngtv.commands.run import layout_of
 
     return layout_of(model.settings.data)

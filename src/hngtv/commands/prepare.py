@@ -40,7 +40,9 @@ def run(settings: PrepareSettings) -> None:
     with logging_to():
         prepared, failures = prepare_cases(cases, store_dir, grids, settings.n_workers)
     seconds = time.monotonic() - started
-    print(f"{len(prepared)} of {len(cases)} cases are prepared ({seconds:.1f} s): {store_folder(store_dir, grids)}")
+    print(
+        f"{len(prepared)} of {len(cases)} cases are prepared ({seconds:.1f} s): {store_folder(store_dir, grids)}"
+    )
     report_failures(failures, len(cases))
 
 

@@ -13,7 +13,6 @@ Exit status: 0 done, 1 some cases could not be used or predicted (listed), 2 bad
 
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 from hngtv.config import RunSettings, plain
@@ -43,7 +42,9 @@ def run(settings: RunSettings) -> None:
             _claim(folder, settings)
             failures = _walk(folder, settings)
     except Timeout:
-        raise InputError(f"{folder.root} is in use by another run; choose another run_dir or wait for it") from None
+        raise InputError(
+            f"{folder.root} is in use by another run; choose another run_dir or wait for it"
+        ) from None
     print(folder.scores if folder.scores.is_file() else folder.root)
     if failures:
         raise CasesFailedError(f"{len(failures)} case(s) failed, each named above; the others are finished")
@@ -79,12 +80,14 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
     from hngtv.cases.prepare import prepare_cases
     from hngtv.cases.store import GridSettings
     from hngtv.report.scores import score_predictions, write_scores
-    from hngtv.training.logger import log_summary, open_logger
+    from hngtv.training.logger import open_logger
 
     data = settings.data
     cases = load_cases(data.root, layout_of(data))
     grids = GridSettings(data.spacing_mm, data.coarse_spacing_mm)
-    prepared, unprepared = prepare_cases(cases, settings.work_dir / "prepared", grids, n_workers=os.cpu_count() or 1)
+    prepared, unprepared = prepare_cases(
+        cases, settings.work_dir / "prepared", grids, n_workers=os.cpu_count() or 1
+    )
     failures = [failure.reason for failure in unprepared]
     for reason in failures:
         log.error("%s", reason)
@@ -97,9 +100,11 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
         failures += predict_and_locate(split, settings, folder)
         scored = [case.raw for case in split.test if case.has_target]
         if scored:
-            scores, _ = score_predictions(scored, folder.predictions, settings.arm, str(settings.fold), settings.seed)
+            scores, _ = score_predictions(
+                scored, folder.predictions, settings.arm, str(settings.fold), settings.seed
+            )
             write_scores(folder.scores, scores)
-            log_summary(logger, _means(scores))
+            logger.summarise(_means(scores))
     return failures
 
 

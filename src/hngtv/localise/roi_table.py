@@ -57,7 +57,8 @@ def _as_row(roi: Roi) -> dict[str, object]:
         "case_id": roi.case_id,
         "localiser": roi.localiser,
         "fold": roi.fold,
-        **{name: f"{value:.3f}" for name, value in zip(CORNER_COLUMNS, corners, strict=True)},
+        # Unrounded: what is trained on boxes read back must be what was trained on boxes just found.
+        **dict(zip(CORNER_COLUMNS, corners, strict=True)),
         "confidence": f"{roi.confidence:.4f}",
         "covered_fraction": "" if roi.covered_fraction is None else f"{roi.covered_fraction:.4f}",
         "box_ml": f"{roi.box.volume_ml:.1f}",

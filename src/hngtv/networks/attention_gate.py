@@ -46,6 +46,7 @@ class AttentionGate(nn.Module):
     ) -> None:
         super().__init__()
         convolution = CONVOLUTIONS[spatial_dims]
+        self.variant = variant
         side = 2 if variant == "reference" else 1
         self.theta = convolution(skip_channels, skip_channels, kernel_size=side, stride=side, bias=False)
         self.phi = convolution(gating_channels, skip_channels, kernel_size=1)
@@ -53,7 +54,8 @@ class AttentionGate(nn.Module):
         self.output: nn.Module = nn.Identity()
         if variant == "reference":
             self.output = nn.Sequential(
-                convolution(skip_channels, skip_channels, kernel_size=1), build_norm(norm, skip_channels, spatial_dims)
+                convolution(skip_channels, skip_channels, kernel_size=1),
+                build_norm(norm, skip_channels, spatial_dims),
             )
         if open_start:
             nn.init.zeros_(self.psi.weight)
@@ -70,7 +72,7 @@ class AttentionGate(nn.Module):
         """
         projected = self.theta(skip)
         # The reference sums on the grid of theta(x), the paper on that of g: the same for sides that divide by 2.
-        size = projected.shape[2:] if projected.shape != skip.shape else gating.shape[2:]
+        size = projected.shape[2:] if self.variant == "reference" else gating.shape[2:]
         summed = torch.relu(resize(projected, size) + resize(self.phi(gating), size))
         alpha = resize(torch.sigmoid(self.psi(summed)), skip.shape[2:])
         return self.output(alpha * skip), alpha
@@ -100,7 +102,9 @@ class MultiAttentionGate(nn.Module):
         )
         fused = n_gates > 1 or variant == "reference"
         self.combine = (
-            PointwiseBlock(n_gates * skip_channels, skip_channels, norm, spatial_dims) if fused else nn.Identity()
+            PointwiseBlock(n_gates * skip_channels, skip_channels, norm, spatial_dims)
+            if fused
+            else nn.Identity()
         )
 
     def forward(self, skip: Tensor, gating: Tensor) -> tuple[Tensor, Tensor]:

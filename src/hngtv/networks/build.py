@@ -39,7 +39,10 @@ def count_parameters(network: nn.Module) -> int:
 
 @torch.inference_mode()
 def predict_probabilities(
-    networks: Sequence[nn.Module], image: Tensor, settings: InferenceSettings, window_voxels: tuple[int, int, int]
+    networks: Sequence[nn.Module],
+    image: Tensor,
+    settings: InferenceSettings,
+    window_voxels: tuple[int, int, int],
 ) -> Tensor:
     """Class probabilities of one image, averaged over networks and flips.
 
@@ -56,7 +59,9 @@ def predict_probabilities(
     for network in networks:
         for dims in _flip_sets(settings.flip_axes):
             logits = _forward(network, batch.flip(dims) if dims else batch, settings, window_voxels)
-            probabilities = logits.float().softmax(dim=1).flip(dims) if dims else logits.float().softmax(dim=1)
+            probabilities = (
+                logits.float().softmax(dim=1).flip(dims) if dims else logits.float().softmax(dim=1)
+            )
             total = probabilities if total is None else total + probabilities
     if total is None:
         raise ValueError("predict_probabilities needs at least one network")
@@ -71,13 +76,14 @@ def _flip_sets(axes: Sequence[str]) -> list[list[int]]:
 def _forward(
     network: nn.Module, batch: Tensor, settings: InferenceSettings, window_voxels: tuple[int, int, int]
 ) -> Tensor:
-    fits = all(side <= window for side, window in zip(batch.shape[2:], window_voxels, strict=True))
-    if settings.mode == "whole_volume" or fits:
+    # Never larger than the image: MONAI would pad with 0, which is soft tissue in a windowed CT.
+    window = tuple(min(sides) for sides in zip(batch.shape[2:], window_voxels, strict=True))
+    if settings.mode == "whole_volume" or window == batch.shape[2:]:
         return network(batch)
     from monai.inferers.utils import sliding_window_inference
 
     logits = sliding_window_inference(
-        batch, window_voxels, sw_batch_size=1, predictor=network, overlap=settings.overlap, mode="gaussian"
+        batch, window, sw_batch_size=1, predictor=network, overlap=settings.overlap, mode="gaussian"
     )
     assert isinstance(logits, Tensor)
     return logits

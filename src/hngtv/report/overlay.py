@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from hngtv.cases.manifest import RawCase
+from hngtv.errors import InputError
 from hngtv.report.scores import grid_difference, read_prediction
 from hngtv.volume.box import Box
 from hngtv.volume.components import bounding_slices
@@ -63,15 +64,15 @@ def load_view(case: RawCase, prediction: Path | None = None, box: Box | None = N
     Raises:
         InputError: CT, PET or target cannot be read, or the target is not on the CT grid.
     """
-    from hngtv.errors import InputError
-
     ct = read_image(case.ct)
     pet = read_image(case.pet) if case.pet else None
     if pet is not None and case.pet_factor != 1.0:
         pet = Image(pet.values * np.float32(case.pet_factor), pet.grid, pet.digest)
     target = read_image(case.target) if case.target else None
     if target is not None and grid_difference(target.grid, ct.grid):
-        raise InputError(f"case {case.case_id}: target and CT differ ({grid_difference(target.grid, ct.grid)})")
+        raise InputError(
+            f"case {case.case_id}: target and CT differ ({grid_difference(target.grid, ct.grid)})"
+        )
     labels = None
     if prediction is not None:
         try:
@@ -93,7 +94,7 @@ def draw_case(view: CaseView, title: str = "") -> Figure:
     widths = [sizes[across] for across, _, _ in PLANES.values()]
     n_rows = 1 if view.pet is None else 2
     height = max(sizes[up] for _, up, _ in PLANES.values()) / sum(widths) * 9.6
-    figure = Figure(figsize=(9.6, n_rows * height + 0.75), dpi=100, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(9.6, n_rows * height + 0.8), dpi=100, facecolor="white", layout="constrained")
     axes = figure.subplots(n_rows, 3, squeeze=False, width_ratios=widths)
     for column, plane in enumerate(PLANES):
         index = centre[PLANES[plane][2]]
@@ -145,7 +146,8 @@ def draw_slice(
     shape = [s.stop - s.start for s in slices]
     extent = (0.0, shape[across] * spacing[across], 0.0, shape[up] * spacing[up])
     ct = _flat(view.ct.values[tuple(slices)], through)
-    axis.imshow(ct.T, cmap="gray", vmin=CT_WINDOW_HU[0], vmax=CT_WINDOW_HU[1], origin="lower", extent=extent)
+    axis.imshow(ct.T, cmap="gray", vmin=CT_WINDOW_HU[0], vmax=CT_WINDOW_HU[1], origin="lower", extent=extent,
+                interpolation="bilinear")  # fmt: skip
     if with_pet and view.pet is not None:
         _draw_pet(axis, view.pet, view.ct.grid.crop((slices[0], slices[1], slices[2])), through, extent)
     for labels, colours, style in (
@@ -159,7 +161,12 @@ def draw_slice(
         axis.invert_xaxis()
     axis.set_aspect("equal")
     axis.set(xticks=[], yticks=[], xlim=(extent[1], extent[0]), ylim=(extent[2], extent[3]))
-    _annotate(axis, plane, f"{plane}, {'xyz'[through]} = {_position_mm(view.ct.grid, through, index):.0f} mm", extent)
+    _annotate(
+        axis,
+        plane,
+        f"{plane}, {'xyz'[through]} = {_position_mm(view.ct.grid, through, index):.0f} mm",
+        extent,
+    )
 
 
 def view_region(view: CaseView) -> tuple[slice, slice, slice]:
@@ -208,7 +215,7 @@ def _draw_pet(axis: Axes, pet: Image, plane_grid: Grid, through: int, extent: Se
     low, high = PET_WINDOW_SUV
     strength = np.clip((suv - low) / (high - low), 0, 1)
     axis.imshow(
-        suv.T, cmap="hot", vmin=low, vmax=high, alpha=np.sqrt(strength).T * 0.85, origin="lower", extent=tuple(extent),
+        suv.T, cmap="hot", vmin=low, vmax=high, alpha=np.minimum(1.3 * strength, 0.8).T, origin="lower", extent=tuple(extent),
         interpolation="bilinear",
     )  # fmt: skip
 
@@ -225,7 +232,13 @@ def _draw_outlines(
         mask = np.pad(labels == label, 1)
         if mask.any():
             lines = axis.contour(
-                across, up, mask.T.astype(float), levels=[0.5], colors=[colour], linestyles=[style], linewidths=1.6
+                across,
+                up,
+                mask.T.astype(float),
+                levels=[0.5],
+                colors=[colour],
+                linestyles=[style],
+                linewidths=1.6,
             )
             lines.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="black", alpha=0.6)])
 
@@ -241,7 +254,9 @@ def _draw_box(axis: Axes, view: CaseView, plane: str, index: int, region: tuple[
     spacing = view.ct.grid.spacing_mm
     corner = [(box[a].start - region[a].start) * spacing[a] for a in (across, up)]
     size = [(box[a].stop - box[a].start) * spacing[a] for a in (across, up)]
-    axis.add_patch(Rectangle((corner[0], corner[1]), size[0], size[1], fill=False, edgecolor=BOX_COLOUR, linewidth=1.2))
+    axis.add_patch(
+        Rectangle((corner[0], corner[1]), size[0], size[1], fill=False, edgecolor=BOX_COLOUR, linewidth=1.2)
+    )
 
 
 def _annotate(axis: Axes, plane: str, text: str, extent: Sequence[float]) -> None:
@@ -266,7 +281,9 @@ def _annotate(axis: Axes, plane: str, text: str, extent: Sequence[float]) -> Non
     y, x = extent[3] * 0.05, extent[1] * 0.95
     axis.plot([x, x - length_mm], [y, y], color="white", linewidth=2.5, solid_capstyle="butt",
               path_effects=style["path_effects"])  # fmt: skip
-    axis.text(x, y + extent[3] * 0.015, f"{length_mm:.0f} mm", ha="left", va="bottom", **(style | {"fontsize": 7}))
+    axis.text(
+        x, y + extent[3] * 0.015, f"{length_mm:.0f} mm", ha="left", va="bottom", **(style | {"fontsize": 7})
+    )
 
 
 def _position_mm(grid: Grid, axis: int, index: int) -> float:
@@ -278,7 +295,9 @@ def _position_mm(grid: Grid, axis: int, index: int) -> float:
 
 def _add_legend(figure: Figure, view: CaseView) -> None:
     handles = [
-        Line2D([], [], color=colours[label], linestyle=style, linewidth=2, label=f"{LABEL_NAMES[label]} {word}")
+        Line2D(
+            [], [], color=colours[label], linestyle=style, linewidth=2, label=f"{LABEL_NAMES[label]} {word}"
+        )
         for labels, colours, style, word in (
             (view.target, TRUTH_COLOURS, "solid", "truth"),
             (view.prediction, PREDICTION_COLOURS, "dashed", "prediction"),
@@ -292,5 +311,7 @@ def _add_legend(figure: Figure, view: CaseView) -> None:
     window = f"CT level {level:.0f}, width {width:.0f} HU"
     if view.pet is not None:
         window += f"; PET {PET_WINDOW_SUV[0]:.0f} to {PET_WINDOW_SUV[1]:.0f} SUV over CT"
-    handles.append(Line2D([], [], linestyle="none", label=window))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
+    figure.legend(
+        handles=handles, title=window, title_fontsize=8, loc="outside lower center", ncols=max(len(handles), 1),
+        fontsize=8, frameon=False,
+    )  # fmt: skip

@@ -77,7 +77,9 @@ class Run:
             return {}
         scored = set(self.case_ids)
         rows = [roi for roi in read_rois(self.folder.rois) if roi.case_id in scored]
-        return {roi.case_id: roi for roi in rows if roi.localiser == self.localiser or len(rows) == len(scored)}
+        return {
+            roi.case_id: roi for roi in rows if roi.localiser == self.localiser or len(rows) == len(scored)
+        }
 
     @cached_property
     def training(self) -> dict[str, float]:
@@ -100,7 +102,9 @@ def find_runs(root: Path) -> tuple[list[Run], list[str]]:
         InputError: The folder is missing, holds no finished run, or holds one arm, fold and seed twice.
     """
     if not root.is_dir():
-        raise InputError(f"runs is {root}, which is not a folder; expected a folder with run folders below it")
+        raise InputError(
+            f"runs is {root}, which is not a folder; expected a folder with run folders below it"
+        )
     runs, unfinished = [], []
     for folder in _run_folders(root):
         if folder.scores.is_file():
@@ -109,7 +113,9 @@ def find_runs(root: Path) -> tuple[list[Run], list[str]]:
             unfinished.append(_name_of(folder.root, root))
     if not runs:
         hint = f"; {len(unfinished)} unfinished: {', '.join(unfinished[:3])}" if unfinished else ""
-        raise InputError(f"no finished run below {root}: expected folders with settings.json and scores.csv{hint}")
+        raise InputError(
+            f"no finished run below {root}: expected folders with settings.json and scores.csv{hint}"
+        )
     _check_unique(runs)
     return sorted(runs, key=lambda run: (run.arm, run.fold, run.seed)), unfinished
 
@@ -142,7 +148,9 @@ def first_run(*roots: Path) -> Path:
         for folder in _run_folders(root):
             if folder.scores.is_file():
                 return folder.root
-    raise InputError(f"no finished run below {', '.join(map(str, roots))}; run `hngtv demo` first or set HNGTV_RUN")
+    raise InputError(
+        f"no finished run below {', '.join(map(str, roots))}; run `hngtv demo` first or set HNGTV_RUN"
+    )
 
 
 def runs_by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -91,7 +91,9 @@ def read_prediction(path: Path, target_grid: Grid) -> LabelArray:
     image = read_image(path)
     difference = grid_difference(image.grid, target_grid)
     if difference:
-        raise InputError(f"{path.name} is on another grid than the target ({difference}); write it on the CT grid")
+        raise InputError(
+            f"{path.name} is on another grid than the target ({difference}); write it on the CT grid"
+        )
     return image.values
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from hngtv.training.roi_data import TrainingCrops
+from hngtv.training.roi_data import RoiCropDataModule, TrainingCrops
 from hngtv.training.stage import StageModule
 
 N_WARM_UP_STEPS = 2
@@ -31,7 +31,11 @@ def training_clock(accelerator: str) -> Callable[[], float]:
 
 
 def seconds_per_step(
-    module: StageModule, crops: TrainingCrops, batch_size: int, trainer_settings: Any, clock: Callable[[], float]
+    module: StageModule,
+    crops: TrainingCrops,
+    batch_size: int,
+    trainer_settings: Any,
+    clock: Callable[[], float],
 ) -> float:
     """Cost of a training step, measured on a throw-away copy of the module with real crops.
 
@@ -42,14 +46,14 @@ def seconds_per_step(
         trainer_settings: Keyword arguments of the Lightning trainer.
         clock: From `training_clock`.
     """
-    from hngtv.training.roi_data import RoiCropDataModule
-
     timer = _StepTimer(clock)
     trainer = pl.Trainer(
         **trainer_settings, max_steps=N_WARM_UP_STEPS + N_TIMED_STEPS, callbacks=[timer], logger=False,
         enable_checkpointing=False, enable_progress_bar=False,
     )  # fmt: skip
-    trainer.fit(copy.deepcopy(module), datamodule=RoiCropDataModule(crops, batch_size, start_step=0, n_workers=0))
+    trainer.fit(
+        copy.deepcopy(module), datamodule=RoiCropDataModule(crops, batch_size, start_step=0, n_workers=0)
+    )
     return timer.seconds / N_TIMED_STEPS
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import netrc
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,33 +18,48 @@ INIT_TIMEOUT_S = 20
 log = logging.getLogger(__name__)
 
 
-@contextlib.contextmanager
-def open_logger(settings: LoggerSettings, folder: Path, name: str, config: Mapping[str, Any]) -> Iterator[Logger | None]:
-    """The logger of a run, finished on exit; None for `csv`, or where W&B cannot start.
+class RunLogger:
+    """The logger of a whole run: one W&B run for all its stages, or nothing.
 
-    Everything W&B writes stays in `folder`.
+    Args:
+        wandb_run: From `wandb.init`; None where only the CSV files are written.
     """
-    logger = _start(settings, folder, name, config) if settings.name == "wandb" else None
+
+    def __init__(self, wandb_run: Any = None) -> None:
+        self.wandb_run = wandb_run
+
+    def stage(self, label: str) -> Logger | None:
+        """A Lightning logger that puts the stage's name before its curves; None for CSV only."""
+        return WandbLogger(experiment=self.wandb_run, prefix=label) if self.wandb_run is not None else None
+
+    def summarise(self, values: Mapping[str, float]) -> None:
+        """Put final figures into the run's summary; a failure is only logged."""
+        if self.wandb_run is None:
+            return
+        try:
+            self.wandb_run.summary.update(dict(values))
+        except Exception as error:
+            log.warning("W&B: the summary was not written (%s)", error)
+
+
+@contextlib.contextmanager
+def open_logger(
+    settings: LoggerSettings, folder: Path, name: str, config: Mapping[str, Any]
+) -> Iterator[RunLogger]:
+    """The logger of a run, finished on exit; everything W&B writes stays in `folder`.
+
+    A run without network or account, or with a broken W&B, goes on with the CSV files alone.
+    """
+    wandb_run = _start(settings, folder, name, config) if settings.name == "wandb" else None
     try:
-        yield logger
+        yield RunLogger(wandb_run)
     finally:
-        if logger is not None:
+        if wandb_run is not None:
             with contextlib.suppress(Exception):
-                logger.experiment.finish()
+                wandb_run.finish()
 
 
-def log_summary(logger: Logger | None, values: Mapping[str, float]) -> None:
-    """Put final figures into the run's summary; a failure is only logged."""
-    if not isinstance(logger, WandbLogger):
-        return
-    try:
-        logger.experiment.summary.update(dict(values))
-    except Exception as error:
-        log.warning("W&B: the summary was not written (%s)", error)
-
-
-def _start(settings: LoggerSettings, folder: Path, name: str, config: Mapping[str, Any]) -> WandbLogger | None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _start(settings: LoggerSettings, folder: Path, name: str, config: Mapping[str, Any]) -> Any:
     for variable in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR"):
         os.environ[variable] = str(folder / "wandb")
     os.environ["WANDB_SILENT"] = "true"
@@ -53,33 +69,25 @@ def _start(settings: LoggerSettings, folder: Path, name: str, config: Mapping[st
         mode = "offline"
     for attempt in dict.fromkeys((mode, "offline")):
         try:
-            return _connect(settings, folder, name, config, attempt)
+            return _connect(settings.project, folder, name, config, attempt)
         except Exception as error:
             log.warning("W&B: could not start %s (%s); the run goes on", attempt, error)
     return None
 
 
-def _connect(
-    settings: LoggerSettings, folder: Path, name: str, config: Mapping[str, Any], mode: str
-) -> WandbLogger:
+def _connect(project: str, folder: Path, name: str, config: Mapping[str, Any], mode: Any) -> Any:
     import wandb
 
-    run = wandb.init(
-        project=settings.project,
-        name=name,
-        dir=str(folder),
-        config=dict(config),
-        mode="offline" if mode == "offline" else "online",
-        settings=wandb.Settings(init_timeout=INIT_TIMEOUT_S, console="off", silent=True),
+    folder.mkdir(parents=True, exist_ok=True)
+    quiet = wandb.Settings(init_timeout=INIT_TIMEOUT_S, console="off", silent=True)
+    return wandb.init(
+        project=project, name=name, dir=str(folder), config=dict(config), mode=mode, settings=quiet
     )
-    return WandbLogger(experiment=run)
 
 
 def _has_account() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
-    import netrc
-
     try:
         return any("wandb" in host for host in netrc.netrc().hosts)
     except (OSError, netrc.NetrcParseError):

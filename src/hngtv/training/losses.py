@@ -34,7 +34,8 @@ class SupervisedLoss(nn.Module):
         levels = (output.logits, *output.auxiliary)
         weights = [AUXILIARY_DECAY**level for level in range(len(levels))]
         losses = [
-            weight * self.loss(logits.float(), functional.interpolate(target.float(), size=tuple(logits.shape[2:])))
+            weight
+            * self.loss(logits.float(), functional.interpolate(target.float(), size=tuple(logits.shape[2:])))
             for weight, logits in zip(weights, levels, strict=True)
         ]
         return sum(losses[1:], start=losses[0]) / sum(weights)

@@ -34,7 +34,9 @@ class CropRules:
     multiple: int
 
 
-def crop_size(cases: Sequence[PreparedCase], boxes: Mapping[str, Box], rules: CropRules) -> tuple[int, int, int]:
+def crop_size(
+    cases: Sequence[PreparedCase], boxes: Mapping[str, Box], rules: CropRules
+) -> tuple[int, int, int]:
     """Voxels of a training crop: as set, else the largest ROI of the cases, rounded up to the network's multiple."""
     if rules.roi.crop_voxels is not None:
         size = np.array(rules.roi.crop_voxels)
@@ -63,7 +65,12 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(
-        self, cases: Sequence[PreparedCase], boxes: Mapping[str, Box], rules: CropRules, seed: int, n_items: int
+        self,
+        cases: Sequence[PreparedCase],
+        boxes: Mapping[str, Box],
+        rules: CropRules,
+        seed: int,
+        n_items: int,
     ) -> None:
         self.cases = sorted(cases, key=lambda case: case.case_id)
         self.boxes = boxes
@@ -85,10 +92,13 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
         starts = self._starts(case, draws)
         margins = np.ceil(READ_MARGIN * np.array(self.size)).astype(int)
         x, y, z = (
-            slice(int(start - m), int(start + n + m)) for start, n, m in zip(starts, self.size, margins, strict=True)
+            slice(int(start - m), int(start + n + m))
+            for start, n, m in zip(starts, self.size, margins, strict=True)
         )
         image, target = case.read_crop(self.rules.level, (x, y, z))
-        return self.augment(window(image, self.rules.intensity), target[None], seed=int(draws.integers(2**31)))
+        return self.augment(
+            window(image, self.rules.intensity), target[None], seed=int(draws.integers(2**31))
+        )
 
     def _starts(self, case: PreparedCase, draws: np.random.Generator) -> list[int]:
         """First voxel of the crop along each axis: around a small ROI, or somewhere inside a large one."""

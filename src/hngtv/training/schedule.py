@@ -13,17 +13,24 @@ def build_optimiser(module: nn.Module, settings: OptimiserSettings) -> torch.opt
     """AdamW; normalisation scales and biases are not decayed."""
     decayed = [p for p in module.parameters() if p.dim() > 1]
     others = [p for p in module.parameters() if p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
-def build_schedule(optimiser: torch.optim.Optimizer, settings: OptimiserSettings, total_steps: int) -> LambdaLR:
+def build_schedule(
+    optimiser: torch.optim.Optimizer, settings: OptimiserSettings, total_steps: int
+) -> LambdaLR:
     """Learning-rate factor by step: linear to 1 over the warm-up share, then a cosine that ends at 0."""
     n_warmup = max(1, round(settings.warmup_share * total_steps))
 
     def factor(step: int) -> float:
+        if step >= total_steps:
+            return 0.0
         if step < n_warmup:
             return (step + 1) / n_warmup
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - n_warmup) / max(1, total_steps - n_warmup))))
+        return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / (total_steps - n_warmup)))
 
     return LambdaLR(optimiser, factor)

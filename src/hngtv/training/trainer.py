@@ -1,7 +1,6 @@
 """Training of one stage in its own folder: planned, killable at any moment, resumed where it was, done once."""
 
 import logging
-import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
-from pytorch_lightning.loggers import Logger
 
 from hngtv.config import BudgetSettings, OptimiserSettings, TrainerSettings
 from hngtv.networks.build import count_parameters
@@ -21,6 +19,7 @@ from hngtv.run_folder import make_folder, read_json, write_json
 from hngtv.training.budget import BudgetGuard, seconds_per_step, steps_within, training_clock
 from hngtv.training.checkpoint import AtomicCheckpointIO, checkpoint_step, save_weights
 from hngtv.training.curves import CurveWriter
+from hngtv.training.logger import RunLogger
 from hngtv.training.roi_data import RoiCropDataModule, TrainingCrops
 from hngtv.training.stage import StageModule
 
@@ -53,13 +52,18 @@ class StageFolder:
     def record(self) -> Path:
         return self.root / "training.json"
 
+    def clear(self) -> None:
+        """Remove the stage's own files, the plan last: it tells whose files the others are."""
+        for file in (self.record, self.weights, self.curves, self.checkpoint, self.plan):
+            file.unlink(missing_ok=True)
+
 
 @dataclass(frozen=True)
 class StagePlan:
     """What a stage is trained with.
 
     Attributes:
-        label: Name in logs.
+        label: Name in logs and curves.
         key: Digest of everything the result depends on.
         build_module: From total steps to the module; called with seeded generators.
         build_crops: From a number of items to the stream of crops.
@@ -77,20 +81,20 @@ class StagePlan:
     seed: int
 
 
-def train_stage(folder: StageFolder, plan: StagePlan, logger: Logger | None = None) -> dict[str, Any]:
+def train_stage(folder: StageFolder, plan: StagePlan, logger: RunLogger) -> dict[str, Any]:
     """Train a stage, or go on with it, or return the record of the finished one.
 
     Returns:
         The record: key, steps, cpu_s (processor seconds, or GPU seconds), n_parameters, n_classes,
         crop_voxels, precision.
     """
-    if folder.record.exists() and read_json(folder.record)["key"] == plan.key:
+    if folder.weights.exists() and folder.record.exists() and read_json(folder.record)["key"] == plan.key:
         log.info("%s: already trained", plan.label)
         return read_json(folder.record)
-    # Left by a run with other settings or cases.
-    if folder.root.exists() and not (folder.plan.exists() and read_json(folder.plan)["key"] == plan.key):
-        shutil.rmtree(folder.root)
     make_folder(folder.root)
+    if folder.plan.exists() and read_json(folder.plan)["key"] != plan.key:
+        log.warning("%s: %s is from other settings or cases, so it is trained anew", plan.label, folder.root)
+        folder.clear()
     _quieten()
     _set_threads(plan.trainer.n_threads)
     clock = training_clock(plan.trainer.accelerator)
@@ -104,7 +108,7 @@ def train_stage(folder: StageFolder, plan: StagePlan, logger: Logger | None = No
         **_trainer_arguments(plan.trainer, plan.optimiser),
         max_steps=total_steps,
         callbacks=_callbacks(folder, plan, total_steps, guard),
-        logger=logger or False,
+        logger=logger.stage(plan.label) or False,
         enable_progress_bar=sys.stderr.isatty(),
         plugins=[AtomicCheckpointIO()],
     )
@@ -158,17 +162,26 @@ def _trainer_arguments(settings: TrainerSettings, optimiser: OptimiserSettings) 
 def choose_precision(settings: TrainerSettings) -> Any:
     """Lightning's precision: as set, or bf16 where the processor computes in it.
 
-    Source of the rule: our measurement; without such units bf16 is emulated, about 40 times slower on a CPU.
+    Source of the rule: our measurement; without such units bf16 is emulated, tens of times slower on a CPU.
     """
     if settings.precision != "auto":
         return settings.precision
-    if settings.accelerator == "gpu":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    if has_bf16_units(settings.accelerator):
+        return "bf16-mixed"
+    return "16-mixed" if settings.accelerator == "gpu" else "32-true"
+
+
+def has_bf16_units(accelerator: str) -> bool:
+    """Whether the processor, or the GPU, computes in bf16 rather than emulating it."""
+    if accelerator == "gpu":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
-    return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _callbacks(folder: StageFolder, plan: StagePlan, total_steps: int, guard: BudgetGuard) -> list[pl.Callback]:
+def _callbacks(
+    folder: StageFolder, plan: StagePlan, total_steps: int, guard: BudgetGuard
+) -> list[pl.Callback]:
     checkpoint = ModelCheckpoint(
         folder.root,
         filename=folder.checkpoint.stem,
@@ -220,4 +233,6 @@ def _quieten() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # Our stream of crops is resumable, by its item numbers.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from hngtv.errors import InputError
@@ -89,38 +91,53 @@ def _load(path: Path) -> tuple[nib.Nifti1Image, str]:
     try:
         packed = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); expected a NIfTI file") from None
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}); expected a NIfTI file"
+        ) from None
     try:
         plain = gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path} is damaged or cut short ({error}); copy it again from its source") from None
     try:
         image = nib.Nifti1Image.from_bytes(plain)
-    except (ImageFileError, HeaderDataError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is not a NIfTI file ({_first_line(error)}); expected .nii or .nii.gz") from None
+    except (ImageFileError, HeaderDataError, WrapStructError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} is not a NIfTI file ({_first_line(error)}); expected .nii or .nii.gz"
+        ) from None
     _check_geometry(path, image)
-    needed = int(image.dataobj.offset + np.prod(image.shape) * image.header.get_data_dtype().itemsize)
+    n_values = math.prod(image.shape)
+    needed = int(image.dataobj.offset) + n_values * image.header.get_data_dtype().itemsize
     if len(plain) < needed:
-        raise InputError(f"{path} is cut short: {len(plain)} bytes, its header asks for {needed}; copy it again")
-    return image, hashlib.sha256(packed).hexdigest()
+        raise InputError(
+            f"{path} is cut short: {len(plain)} bytes, its header asks for {needed}; copy it again"
+        )
+    return nib.funcs.squeeze_image(image), hashlib.sha256(packed).hexdigest()
 
 
 def _check_geometry(path: Path, image: nib.Nifti1Image) -> None:
     shape = image.shape
-    if len(shape) == 4 and shape[3] > 1:
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) == 4:
         raise InputError(f"{path} is 4-D {shape}; expected one 3D volume, so split it into frames first")
     if len(shape) != 3:
         raise InputError(f"{path} has shape {shape}; expected three axes x, y, z")
     if min(shape) < 2:
-        raise InputError(f"{path} has shape {shape}: a single slice; expected a volume of at least 2 voxels a side")
+        raise InputError(
+            f"{path} has shape {shape}: a single slice; expected a volume of at least 2 voxels a side"
+        )
     if image.header.get_data_dtype().kind not in "iuf":
         raise InputError(f"{path} has data type {image.header.get_data_dtype()}; expected real numbers")
     affine = image.affine
     if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise InputError(f"{path} has an unusable affine (not finite or singular); convert it again from its DICOM")
+        raise InputError(
+            f"{path} has an unusable affine (not finite or singular); convert it again from its DICOM"
+        )
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     if np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR_TOLERANCE:
-        raise InputError(f"{path} has a sheared affine; expected right angles between its axes, so resample it first")
+        raise InputError(
+            f"{path} has a sheared affine; expected right angles between its axes, so resample it first"
+        )
     qform, sform = image.get_qform(coded=True), image.get_sform(coded=True)
     if qform[1] and sform[1] and np.abs(qform[0] - sform[0]).max() > AFFINE_TOLERANCE_MM:
         raise InputError(

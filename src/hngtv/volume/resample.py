@@ -13,7 +13,9 @@ TRUNCATE = 3.0
 """Sigmas after which the filter is cut off. Source: our choice."""
 
 
-def resample(values: NDArray, source: Grid, target: Grid, outside: float, order: int = 1) -> NDArray[np.float32]:
+def resample(
+    values: NDArray, source: Grid, target: Grid, outside: float, order: int = 1
+) -> NDArray[np.float32]:
     """Interpolate an image on another grid, smoothing first along axes that get coarser.
 
     Args:
@@ -56,7 +58,15 @@ def _with_edge(
     result = np.empty(shape, dtype=np.float32)
     inner = offset + 1.0
     ndimage.affine_transform(
-        padded, scale, inner, shape, output=result, order=order, mode="constant", cval=outside, prefilter=False
+        padded,
+        scale,
+        inner,
+        shape,
+        output=result,
+        order=order,
+        mode="constant",
+        cval=outside,
+        prefilter=False,
     )
     return result
 

@@ -1,0 +1,139 @@
+"""The answer in words: crop or gate? As sure as the numbers are, and no surer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hngtv.metrics.score import CaseScore
+from hngtv.report.figures import METRIC_LABELS
+from hngtv.report.runs import Run
+from hngtv.report.statistics import METRICS, PairedDifference, compare_arms
+
+MIN_CASES = 6
+"""Below this the two-sided signed-rank test cannot reach p < 0.05 (2 / 2^5 = 0.0625), whatever the data."""
+SIGNIFICANCE = 0.05
+PLAIN_ARM = "single_stage_unet"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Headline and the sentences that carry it."""
+
+    headline: str
+    sentences: Sequence[str]
+
+
+def choose_reference(arms: Mapping[str, Sequence[Run]]) -> str:
+    """The plain single-stage U-Net if it is among the arms, else the first arm."""
+    return PLAIN_ARM if PLAIN_ARM in arms else next(iter(arms))
+
+
+def find_crop_and_gate(arms: Mapping[str, Sequence[Run]]) -> tuple[str, str] | None:
+    """The arms that stand for the two sides of the question.
+
+    Crop is a two-stage arm with a learned or rule-made box, without gates if there is one such; gate is a single-stage arm
+    with gates. An arm with true boxes is a bound and answers nothing. None if a side has no arm.
+    """
+    first = {arm: runs[0] for arm, runs in arms.items()}
+    crops = [arm for arm, run in first.items() if run.localiser not in ("whole", "oracle")]
+    gates = [arm for arm, run in first.items() if run.localiser == "whole" and run.has_gates]
+    if not crops or not gates:
+        return None
+    return min(crops, key=lambda arm: first[arm].has_gates), gates[0]
+
+
+def answer_question(arms: Mapping[str, Sequence[Run]], scores: Sequence[CaseScore], metric: str) -> Answer:
+    """Crop or gate? By the paired difference on GTV (all labels together) between the two arms that stand for it."""
+    if len(arms) == 1:
+        return Answer(
+            "One arm only: nothing to compare.",
+            ["This report shows how the arm did. Run another arm on the same folds, then compare again."],
+        )
+    sides = find_crop_and_gate(arms)
+    if sides is None:
+        return Answer(
+            "Crop or gate? These arms cannot tell.",
+            [
+                "The question needs a two-stage arm with predicted boxes and a single-stage arm with attention gates; "
+                "the table compares the arms that are here."
+            ],
+        )
+    crop, gate = sides
+    rows = [row for row in scores if row.arm in sides]
+    pair = compare_arms(rows, "GTV", metric, reference=gate)[0]
+    answer = Answer(_headline(pair, crop, gate), [_numbers(pair), *_cautions(pair)])
+    return answer
+
+
+def effect_rows(arms: Mapping[str, Sequence[Run]], scores: Sequence[CaseScore], metric: str) -> list[tuple[str, PairedDifference]]:
+    """What each change does alone: cropping with and without gates, gates with and without cropping (GTV)."""
+    first = {arm: runs[0] for arm, runs in arms.items()}
+    kinds = {(run.localiser not in ("whole", "oracle"), run.has_gates): arm for arm, run in first.items() if run.localiser != "oracle"}
+    changes = (
+        ("cropping, network without gates", (True, False), (False, False)),
+        ("cropping, network with gates", (True, True), (False, True)),
+        ("gates, whole image", (False, True), (False, False)),
+        ("gates, inside the crop", (True, True), (True, False)),
+    )
+    found = []
+    for name, after, before in changes:
+        if after in kinds and before in kinds:
+            two = (kinds[after], kinds[before])
+            rows = [row for row in scores if row.arm in two]
+            found.append((name, compare_arms(rows, "GTV", metric, reference=two[1])[0]))
+    return found
+
+
+def is_decided(pair: PairedDifference) -> bool:
+    """Whether enough cases, the interval and the test all say that the arms differ."""
+    return pair.n_cases >= MIN_CASES and not _holds_zero(pair) and pair.p_holm < SIGNIFICANCE
+
+
+def format_interval(low: float, high: float, signed: bool = False) -> str:
+    if not np.isfinite([low, high]).all():
+        return "no interval"
+    return f"{low:+.3f} to {high:+.3f}" if signed else f"{low:.3f} to {high:.3f}"
+
+
+def _headline(pair: PairedDifference, crop: str, gate: str) -> str:
+    if pair.n_cases < MIN_CASES:
+        return f"Too few cases to say: {pair.n_cases} of at least {MIN_CASES}."
+    if not is_decided(pair):
+        return "No clear difference between cropping and gating on these cases."
+    better_if_positive = METRICS[pair.metric].higher_is_better
+    winner = (crop, "Crop") if (pair.difference > 0) == better_if_positive else (gate, "Gate")
+    return f"{winner[1]}: {winner[0]} did better on these cases."
+
+
+def _numbers(pair: PairedDifference) -> str:
+    unit = " mm" if pair.metric == "hd95_mm" else ""
+    name = METRIC_LABELS[pair.metric].removesuffix(" [mm]")
+    n_ties = pair.n_cases - pair.n_better - pair.n_worse
+    return (
+        f"Paired difference in {name}, {pair.arm} (crop) minus {pair.reference} (gate): {pair.difference:+.3f}{unit} "
+        f"({pair.statistic} over {pair.n_cases} cases, 95 % interval {format_interval(pair.low, pair.high, True)}, "
+        f"Wilcoxon p = {_p_text(pair.p_value)}). Cropping was better in {pair.n_better} cases, gating in {pair.n_worse}"
+        + (f", equal in {n_ties}." if n_ties else ".")
+    )
+
+
+def _cautions(pair: PairedDifference) -> list[str]:
+    found = []
+    if _holds_zero(pair):
+        found.append("The interval includes 0: the data fit a gain as well as a loss, or no difference at all.")
+    elif not is_decided(pair) and pair.n_cases >= MIN_CASES:
+        found.append("Interval and rank test disagree, so this is no more than a hint.")
+    if pair.n_cases < MIN_CASES:
+        found.append(f"With fewer than {MIN_CASES} cases the test cannot reach p < 0.05 whatever the data say.")
+    if pair.n_missing:
+        found.append(f"{pair.n_missing} cases are missing in one of the two arms and count there as the worst value.")
+    return found
+
+
+def _holds_zero(pair: PairedDifference) -> bool:
+    return not (pair.low > 0 or pair.high < 0)
+
+
+def _p_text(p: float) -> str:
+    return "below 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,197 @@
+"""Charts of the comparison. Pure functions from numbers to a matplotlib `Figure`, and from a figure to a picture's bytes."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import ArrayLike
+
+from hngtv.report.statistics import METRICS, PairedDifference
+
+ARM_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#777777")
+"""Source: Okabe and Ito, Color Universal Design, and two of our choice."""
+METRIC_LABELS = {
+    "dice": "Dice",
+    "precision": "Precision",
+    "recall": "Recall",
+    "hd95_mm": "HD95 [mm]",
+    "surface_dice_2mm": "Surface Dice at 2 mm",
+}
+WIDTH_INCHES = 7.0
+SMOOTHING_SHARE = 0.05
+"""A training curve is drawn as its mean over this share of its points. Source: our choice."""
+WEBP_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class BoxPoint:
+    """How one localiser did on one case: share of the target in the cropped box, and the box's volume."""
+
+    localiser: str
+    covered_fraction: float
+    box_ml: float
+    is_fallback: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values of one training curve; `arm` decides its colour and `panel` where it is drawn."""
+
+    arm: str
+    panel: str
+    steps: Sequence[float]
+    values: Sequence[float]
+
+
+def encode(figure: Figure, image_format: str = "webp") -> bytes:
+    """A figure as the bytes of a picture file, "webp" or "png"."""
+    stream = io.BytesIO()
+    options = {"pil_kwargs": {"quality": WEBP_QUALITY, "method": 6}} if image_format == "webp" else {}
+    figure.savefig(stream, format=image_format, facecolor="white", **options)
+    return stream.getvalue()
+
+
+def colours_of(arms: Sequence[str]) -> dict[str, str]:
+    """A colour for every arm, the same in all figures of a report."""
+    return {arm: ARM_COLOURS[i % len(ARM_COLOURS)] for i, arm in enumerate(arms)}
+
+
+def draw_distributions(values: Mapping[str, ArrayLike], metric: str, colours: Mapping[str, str]) -> Figure:
+    """One dot per case over a box of quartiles, a row for each arm, the first on top; the diamond is the mean.
+
+    Args:
+        values: For each arm, the metric of its cases (case,); an arm without cases leaves its row empty.
+        metric: A key of `METRIC_LABELS`.
+        colours: Of the arms.
+    """
+    figure, axis = _single(0.75 + 0.5 * len(values))
+    for row, (arm, cases) in enumerate(values.items()):
+        numbers = np.asarray(cases, dtype=float)
+        numbers = numbers[np.isfinite(numbers)]
+        if numbers.size == 0:
+            continue
+        axis.boxplot(
+            [numbers], positions=[row], orientation="horizontal", widths=0.55, showfliers=False, whis=(0, 100),
+            medianprops={"color": "black", "linewidth": 1.8}, boxprops={"color": "#888888"},
+            whiskerprops={"color": "#888888"}, capprops={"color": "#888888"},
+        )  # fmt: skip
+        jitter = 0.18 * (((np.arange(numbers.size) * 0.618) % 1) * 2 - 1)
+        axis.scatter(numbers, row + jitter, s=26, color=colours[arm], alpha=0.75, linewidths=0, zorder=3)
+        axis.scatter([numbers.mean()], [row], s=60, marker="D", facecolor="white", edgecolor="black", zorder=4)
+    _name_rows(axis, list(values))
+    if metric != "hd95_mm":
+        axis.set_xlim(-0.03, 1.03)
+    axis.set_xlabel(f"{METRIC_LABELS[metric]} per case: dots; box: quartiles; line: median; diamond: mean", fontsize=9)
+    return figure
+
+
+def draw_differences(pairs: Sequence[PairedDifference], colours: Mapping[str, str]) -> Figure:
+    """Paired difference of each arm to the reference with its 95 % interval; a row for each arm, the first on top.
+
+    Raises:
+        ValueError: There is no pair.
+    """
+    if not pairs:
+        raise ValueError("draw_differences: no pair of arms to draw")
+    figure, axis = _single(1.0 + 0.5 * len(pairs))
+    axis.axvline(0, color="black", linewidth=1)
+    for row, pair in enumerate(pairs):
+        if np.isfinite([pair.low, pair.high]).all():
+            axis.plot([pair.low, pair.high], [row, row], color=colours[pair.arm], linewidth=3, solid_capstyle="butt")
+        if np.isfinite(pair.difference):
+            axis.scatter([pair.difference], [row], s=60, color=colours[pair.arm], zorder=3)
+            axis.annotate(
+                f"{pair.difference:+.3g}", (pair.difference, row), (0, 7), textcoords="offset points", ha="center",
+                fontsize=8,
+            )  # fmt: skip
+    _name_rows(axis, [pair.arm for pair in pairs])
+    widest = max(abs(float(x)) for x in axis.get_xlim())
+    axis.set_xlim(-widest * 1.05, widest * 1.05)
+    metric, reference = METRICS[pairs[0].metric], pairs[0].reference
+    better, worse = ("right", "left") if metric.higher_is_better else ("left", "right")
+    axis.set_xlabel(
+        f"difference in {METRIC_LABELS[metric.name]} to {reference} ({metric.statistic} over cases, 95 % interval)\n"
+        f"{better} of 0: better than {reference}; {worse} of 0: worse",
+        fontsize=9,
+    )
+    return figure
+
+
+def draw_coverage(points: Sequence[BoxPoint]) -> Figure:
+    """Share of the tumour inside the cropped box against the box's volume; a cross is a case in which the rule fell back.
+
+    Good is up and to the left: a small box that holds everything.
+    """
+    figure, axis = _single(3.2)
+    names = list(dict.fromkeys(point.localiser for point in points))
+    for name, colour in colours_of(names).items():
+        for is_fallback, marker in ((False, "o"), (True, "X")):
+            chosen = [p for p in points if p.localiser == name and p.is_fallback == is_fallback]
+            if chosen:
+                label = f"{name}, fallback" if is_fallback else name
+                axis.scatter(
+                    [p.box_ml for p in chosen], [100 * p.covered_fraction for p in chosen], s=36, marker=marker,
+                    color=colour, alpha=0.75, linewidths=0, label=label, clip_on=False,
+                )  # fmt: skip
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda ml, _: f"{ml:g}"))
+    axis.xaxis.set_minor_formatter(FuncFormatter(lambda ml, _: f"{ml:g}" if f"{ml:g}"[0] in "25" else ""))
+    axis.set_ylim(0, 102)
+    axis.set_xlabel("volume of the cropped box, margin included [ml]", fontsize=9)
+    axis.set_ylabel("tumour inside the box [%]", fontsize=9)
+    axis.legend(fontsize=8, loc="lower right", frameon=False)
+    return figure
+
+
+def draw_curves(curves: Sequence[Curve], colours: Mapping[str, str]) -> Figure:
+    """Training curves, one panel for each stage and name, one line for each run."""
+    panels = list(dict.fromkeys(curve.panel for curve in curves))
+    n_columns = min(2, max(len(panels), 1))
+    n_rows = max(1, -(-len(panels) // n_columns))
+    figure = Figure(figsize=(WIDTH_INCHES * 1.35, 2.7 * n_rows), dpi=100, layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axis in axes[len(panels) :]:
+        axis.axis("off")
+    for axis, panel in zip(axes, panels, strict=False):
+        labelled = set()
+        for curve in (curve for curve in curves if curve.panel == panel):
+            label = None if curve.arm in labelled else curve.arm
+            labelled.add(curve.arm)
+            axis.plot(*smooth(curve.steps, curve.values), color=colours[curve.arm], linewidth=1.3, alpha=0.85, label=label)
+        axis.set_title(panel, fontsize=9)
+        axis.set_xlabel("step", fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.legend(fontsize=7, frameon=False)
+        _bare(axis)
+    return figure
+
+
+def smooth(steps: ArrayLike, values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Running mean over `SMOOTHING_SHARE` of the points, each value at the middle step of its window."""
+    x, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+    width = max(1, round(len(y) * SMOOTHING_SHARE))
+    kernel = np.ones(width) / width
+    return np.convolve(x, kernel, mode="valid"), np.convolve(y, kernel, mode="valid")
+
+
+def _single(height_inches: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=110, layout="constrained")
+    axis = figure.subplots()
+    axis.tick_params(labelsize=9)
+    axis.grid(axis="x", color="#dddddd", linewidth=0.7)
+    axis.set_axisbelow(True)
+    _bare(axis)
+    return figure, axis
+
+
+def _bare(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _name_rows(axis: Axes, names: Sequence[str]) -> None:
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.4, -0.6)

@@ -1,0 +1,228 @@
+"""The report: one HTML file that needs nothing else, pictures included."""
+
+import base64
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+
+from hngtv.errors import InputError
+from hngtv.metrics.score import CaseScore
+from hngtv.report import figures
+from hngtv.report.answer import MIN_CASES, answer_question, effect_rows, format_interval
+from hngtv.report.overlay import draw_case, load_view
+from hngtv.report.runs import Run, describe_arm
+from hngtv.report.tables import (
+    FULL_COVERAGE,
+    Comparison,
+    box_points,
+    budget_text,
+    failure_rows,
+    subgroup_rows,
+    table_rows,
+    unequal_terms,
+)
+from hngtv.run_folder import read_csv, write_text
+
+TEMPLATE = "report.html.jinja"
+
+
+def write_report(path: Path, comparison: Comparison) -> None:
+    write_text(path, render_report(comparison))
+
+
+def render_report(comparison: Comparison) -> str:
+    """The report as HTML text."""
+    loader = jinja2.PackageLoader("hngtv.report", ".")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = format_number
+    return environment.get_template(TEMPLATE).render(**_content(comparison))
+
+
+def pick_cases(scores: Sequence[CaseScore], class_name: str = "GTV") -> dict[str, CaseScore]:
+    """The rows with the best, the median and the worst Dice; fewer where there are fewer rows."""
+    rows = sorted((r for r in scores if r.class_name == class_name), key=lambda r: (-r.dice, r.case_id))
+    if not rows:
+        return {}
+    picks = {"best": rows[0], "median": rows[len(rows) // 2], "worst": rows[-1]}
+    chosen: dict[str, CaseScore] = {}
+    for name in ("best", "worst", "median"):
+        if picks[name] not in chosen.values():
+            chosen[name] = picks[name]
+    return {name: chosen[name] for name in picks if name in chosen}
+
+
+def draw_run_case(run: Run, case_id: str, title: str = "") -> Figure:
+    """A case of a run in three planes, with its prediction and the box that was cropped.
+
+    Raises:
+        InputError: The run does not list the case, or its images cannot be read.
+    """
+    if case_id not in run.cases:
+        raise InputError(f"case {case_id} is not in {run.folder.root / 'cases.csv'}, so there is no picture of it")
+    roi = run.rois.get(case_id)
+    box = None if roi is None else roi.box.expand(run.margin_mm)
+    return draw_case(load_view(run.cases[case_id], run.folder.prediction(case_id), box), title)
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """A number for a table; a dash where there is none, and a word for an infinite one."""
+    if value is None or value == "" or np.isnan(float(value)):
+        return "–"
+    return "infinite" if np.isinf(float(value)) else f"{float(value):.{digits}f}"
+
+
+def load_curves(runs: Sequence[Run]) -> list[figures.Curve]:
+    """Losses and scores over the steps of every stage; other curves (learning rate) are left out."""
+    curves = []
+    for run in runs:
+        files = [*sorted(run.folder.coarse.rglob("curves.csv")), run.folder.fine / "curves.csv"]
+        for path in filter(Path.is_file, files):
+            stage = "fine" if path.parent == run.folder.fine else "coarse"
+            points: dict[str, list[tuple[float, float]]] = {}
+            for row in read_csv(path, ("step", "name", "value")):
+                if any(word in row["name"] for word in ("loss", "dice")):
+                    points.setdefault(row["name"], []).append((float(row["step"]), float(row["value"])))
+            for name, pairs in points.items():
+                steps, values = zip(*pairs, strict=True)
+                curves.append(figures.Curve(run.arm, f"{stage}: {name}", steps, values))
+    return curves
+
+
+def _content(comparison: Comparison) -> dict[str, Any]:
+    arms = comparison.arms
+    rows = table_rows(comparison)
+    scores = comparison.scores
+    return {
+        "answer": answer_question(arms, scores, comparison.metric),
+        "warnings": _warnings(comparison),
+        "comparison": comparison,
+        "rows_of_class": {name: [r for r in rows if r["class_name"] == name] for name in comparison.class_names},
+        "arm_rows": [_arm_row(arm, runs) for arm, runs in arms.items()],
+        "effects": effect_rows(arms, scores, comparison.metric),
+        "subgroups": subgroup_rows(comparison),
+        "charts": _charts(comparison),
+        "overlays": _overlays(comparison),
+        "failures": failure_rows(comparison.runs),
+        "n_full": {run.localiser: _full_coverage(comparison.runs, run.localiser) for run in comparison.runs if run.rois},
+        "metric_label": figures.METRIC_LABELS[comparison.metric],
+        "format_interval": format_interval,
+        "full_coverage": FULL_COVERAGE,
+        "min_cases": MIN_CASES,
+        "version": _version(),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def _warnings(comparison: Comparison) -> list[str]:
+    found = [f"The arms were not compared on equal terms. {line}" for line in unequal_terms(comparison.runs)]
+    if comparison.left_out:
+        names = ", ".join(run.name for run in comparison.left_out)
+        found.append(f"Left out, because not every arm has these folds: {names}.")
+    if comparison.unfinished:
+        found.append(f"Left out, because they have no scores yet: {', '.join(comparison.unfinished)}.")
+    names = {str((run.settings.get("data") or {}).get("name")) for run in comparison.runs}
+    if "phantom" in names:
+        found.append(
+            "These cases are phantoms drawn by a computer. They show that the software works; "
+            "they say nothing about how well it outlines tumours of patients."
+        )
+    if comparison.n_cases < MIN_CASES:
+        found.append(f"Only {comparison.n_cases} cases: far too few for any conclusion.")
+    return found
+
+
+def _arm_row(arm: str, runs: Sequence[Run]) -> dict[str, Any]:
+    return {
+        "arm": arm,
+        "what": describe_arm(runs[0]),
+        "folds": ", ".join(sorted({run.fold for run in runs})),
+        "seeds": ", ".join(sorted({str(run.seed) for run in runs})),
+        "n_cases": len({case_id for run in runs for case_id in run.case_ids}),
+        "budget": ", ".join(sorted({budget_text(run.settings) for run in runs})),
+        "data": ", ".join(sorted({str((run.settings.get("data") or {}).get("name", "?")) for run in runs})),
+    }
+
+
+def _charts(comparison: Comparison) -> dict[str, str]:
+    """Charts as data URLs; one that has nothing to show is absent."""
+    colours = figures.colours_of(list(comparison.arms))
+    values = {
+        arm: _values_by_case(comparison.scores, arm, comparison.metric) for arm in comparison.arms
+    }
+    charts: dict[str, Callable[[], Figure]] = {
+        "distributions": lambda: figures.draw_distributions(values, comparison.metric, colours)
+    }
+    pairs, points, curves = comparison.pairs["GTV"], box_points(comparison.runs), load_curves(comparison.runs)
+    if pairs:
+        charts["differences"] = lambda: figures.draw_differences(pairs, colours)
+    if points:
+        charts["coverage"] = lambda: figures.draw_coverage(points)
+    if curves:
+        charts["curves"] = lambda: figures.draw_curves(curves, colours)
+    return {name: data_url(draw()) for name, draw in charts.items()}
+
+
+def _values_by_case(scores: Sequence[CaseScore], arm: str, metric: str) -> list[float]:
+    values: dict[str, list[float]] = {}
+    for row in scores:
+        if row.arm == arm and row.class_name == "GTV":
+            values.setdefault(row.case_id, []).append(getattr(row, metric))
+    return [float(np.mean(v)) for v in values.values()]
+
+
+def data_url(figure: Figure) -> str:
+    return "data:image/webp;base64," + base64.b64encode(figures.encode(figure)).decode("ascii")
+
+
+def _overlays(comparison: Comparison) -> dict[str, list[dict[str, str]]]:
+    """Best, median and worst case of each arm: caption, and a picture or the reason why there is none."""
+    overlays: dict[str, list[dict[str, str]]] = {}
+    for arm, runs in comparison.arms.items():
+        rows = [row for run in runs for row in run.scores]
+        overlays[arm] = [_overlay(runs, rank, row) for rank, row in pick_cases(rows).items()]
+    return overlays
+
+
+def _overlay(runs: Sequence[Run], rank: str, row: CaseScore) -> dict[str, str]:
+    run = next(run for run in runs if (run.fold, run.seed) == (row.fold, row.seed))
+    caption = (
+        f"{rank.capitalize()} of {row.arm}: {row.case_id}, Dice {row.dice:.3f}, HD95 {row.hd95_mm:.1f} mm, "
+        f"predicted {row.volume_ml:.1f} ml of {row.target_volume_ml:.1f} ml (fold {row.fold}, seed {row.seed})."
+    )
+    if not run.folder.prediction(row.case_id).is_file():
+        caption += " No prediction: scored as the worst."
+    roi = run.rois.get(row.case_id)
+    if roi is not None:
+        covered = "" if roi.covered_fraction is None else f", holds {100 * roi.covered_fraction:.0f} % of the tumour"
+        caption += f" Box {roi.reason}{covered}."
+    try:
+        return {"caption": caption, "picture": data_url(draw_run_case(run, row.case_id)), "problem": ""}
+    except InputError as error:
+        return {"caption": caption, "picture": "", "problem": str(error)}
+
+
+def _full_coverage(runs: Sequence[Run], localiser: str) -> Mapping[str, Any]:
+    points = box_points([run for run in runs if run.localiser == localiser])
+    n_full = sum(p.covered_fraction >= FULL_COVERAGE for p in points)
+    return {
+        "n": len(points),
+        "n_full": n_full,
+        "ml": float(np.median([p.box_ml for p in points])) if points else None,
+        "lowest": min((p.covered_fraction for p in points), default=None),
+        "n_fallbacks": sum(p.is_fallback for p in points),
+    }
+
+
+def _version() -> str:
+    try:
+        return metadata.version("hngtv")
+    except metadata.PackageNotFoundError:
+        return "from a checkout"

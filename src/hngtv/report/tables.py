@@ -1,0 +1,267 @@
+"""Tables of the comparison: one row per arm and class, and what the arms shared."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hngtv.metrics.score import CaseScore, classes_present
+from hngtv.report.figures import BoxPoint
+from hngtv.report.runs import Run, runs_by_arm
+from hngtv.report.statistics import (
+    ArmSummary,
+    PairedDifference,
+    compare_arms,
+    summarise,
+    summarise_aggregated_dice,
+)
+
+TABLE_COLUMNS = (
+    "arm", "class_name", "n_cases", "n_runs", "n_missing", "n_dice_zero", "dice_mean", "dice_low", "dice_high", "dice_median",
+    "dice_aggregated", "hd95_median_mm", "surface_dice_2mm_mean", "precision_mean", "recall_mean", "volume_error_ml",
+    "absolute_volume_error_ml", "reference", "metric", "difference", "difference_low", "difference_high", "p_value", "p_holm",
+    "n_better", "n_worse", "box_covered_fraction", "box_ml_median", "n_fallbacks", "training_steps", "training_s",
+    "n_parameters",
+)  # fmt: skip
+ARM_SETTINGS = ("arm", "run_dir", "work_dir", "fold", "seed", "localiser", "network", "roi", "logger", "inference")
+"""Settings that may differ between arms: what an arm is, and where it lies."""
+FULL_COVERAGE = 0.999
+"""Share of the tumour from which a box counts as holding all of it. Source: our choice."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that the tables and the page show, computed once.
+
+    Attributes:
+        runs: Runs on the folds that all arms share.
+        left_out: Runs on other folds.
+        unfinished: Names of run folders without scores.
+        scores: Rows of `runs`.
+        class_names: Classes that occur, GTV last; only GTV in a cohort with one label.
+        reference: The arm that the others are held against.
+        metric: What is compared.
+        summaries: Per class, metric and arm.
+        pairs: Per class, one difference for each other arm.
+    """
+
+    runs: Sequence[Run]
+    left_out: Sequence[Run]
+    unfinished: Sequence[str]
+    scores: Sequence[CaseScore]
+    class_names: Sequence[str]
+    reference: str
+    metric: str
+    summaries: Mapping[tuple[str, str], Mapping[str, ArmSummary]]
+    pairs: Mapping[str, Sequence[PairedDifference]]
+
+    @property
+    def arms(self) -> dict[str, list[Run]]:
+        return runs_by_arm(self.runs)
+
+    @property
+    def n_cases(self) -> int:
+        return len({row.case_id for row in self.scores})
+
+
+def shown_classes(scores: Sequence[CaseScore]) -> list[str]:
+    """Classes to show, GTV (all labels together) first; only GTV where one label would repeat it."""
+    present = classes_present(scores)
+    return ["GTV", *(name for name in present if name != "GTV")] if len(present) > 2 else ["GTV"]
+
+
+def summarise_classes(
+    scores: Sequence[CaseScore], class_names: Sequence[str]
+) -> dict[tuple[str, str], dict[str, ArmSummary]]:
+    """Summaries by class and metric, then by arm."""
+    metrics = ("dice", "hd95_mm", "surface_dice_2mm", "precision", "recall")
+    return {
+        (class_name, metric): {s.arm: s for s in summarise(scores, class_name, metric)}
+        for class_name in class_names
+        for metric in metrics
+    }
+
+
+def compare_classes(
+    scores: Sequence[CaseScore], class_names: Sequence[str], metric: str, reference: str
+) -> dict[str, list[PairedDifference]]:
+    return {class_name: compare_arms(scores, class_name, metric, reference) for class_name in class_names}
+
+
+def table_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Rows of `table.csv`, with the columns `TABLE_COLUMNS`; what an arm lacks is missing from its row."""
+    rows = []
+    for class_name in comparison.class_names:
+        pairs = {pair.arm: pair for pair in comparison.pairs[class_name]}
+        aggregated = {a.arm: a.value for a in summarise_aggregated_dice(comparison.scores, class_name)}
+        for arm, runs in comparison.arms.items():
+            row = {"arm": arm, "class_name": class_name, "n_runs": len(runs), "dice_aggregated": aggregated[arm]}
+            row |= _score_cells(comparison, class_name, arm) | _pair_cells(pairs.get(arm))
+            row |= box_cells(box_points(runs)) | training_cells(runs)
+            rows.append({key: _rounded(value) for key, value in row.items()})
+    return rows
+
+
+def box_points(runs: Iterable[Run]) -> list[BoxPoint]:
+    """Coverage and volume of the cropped box (margin included) of every scored case that has a known target."""
+    return [
+        BoxPoint(
+            run.localiser, roi.covered_fraction, roi.box.expand(run.margin_mm).volume_ml, roi.reason != "found"
+        )
+        for run in runs
+        for roi in run.rois.values()
+        if roi.covered_fraction is not None
+    ]
+
+
+def box_cells(points: Sequence[BoxPoint]) -> dict[str, Any]:
+    if not points:
+        return {}
+    return {
+        "box_covered_fraction": float(np.mean([p.covered_fraction for p in points])),
+        "box_ml_median": float(np.median([p.box_ml for p in points])),
+        "n_fallbacks": sum(p.is_fallback for p in points),
+    }
+
+
+def training_cells(runs: Sequence[Run]) -> dict[str, Any]:
+    """Means over the runs that say it."""
+    names = {"steps": "training_steps", "cpu_s": "training_s", "n_parameters": "n_parameters"}
+    found = {key: [run.training[key] for run in runs if key in run.training] for key in names}
+    return {names[key]: float(np.mean(values)) for key, values in found.items() if values}
+
+
+def unequal_terms(runs: Sequence[Run]) -> list[str]:
+    """What the arms did not share though a fair comparison needs it, one sentence each; empty if they are equal."""
+    arms = runs_by_arm(runs)
+    if len(arms) < 2:
+        return []
+    lines = []
+    aspects: tuple[tuple[str, Callable[[Run], Any]], ...] = (
+        ("budget", lambda run: budget_text(run.settings)),
+        ("folds", lambda run: run.fold),
+        ("seeds", lambda run: run.seed),
+        ("cases", lambda run: sorted(run.case_ids)),
+    )
+    for name, value_of in aspects:
+        values = {arm: sorted({str(value_of(run)) for run in group}) for arm, group in arms.items()}
+        if len({tuple(v) for v in values.values()}) > 1:
+            lines.append(f"Different {name}: " + "; ".join(_aspect_text(name, arm, values, arms) for arm in arms) + ".")
+    return lines + _other_differences(arms)
+
+
+def budget_text(settings: Mapping[str, Any]) -> str:
+    budget = settings.get("budget") or {}
+    if budget.get("steps") is not None:
+        return f"{budget['steps']} steps"
+    return f"{budget['cpu_s']:g} s" if budget.get("cpu_s") is not None else "unknown"
+
+
+def subgroup_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Mean Dice (GTV) of each arm by centre and by target volume: name of the group, n cases, and a value per arm."""
+    rows = [row for row in comparison.scores if row.class_name == "GTV"]
+    centre_of = {cid: case.centre for run in comparison.runs for cid, case in run.cases.items() if case.centre}
+    volume_of = {row.case_id: row.target_volume_ml for row in rows if row.target_volume_ml > 0}
+    groups = {f"centre {name}": {c for c, centre in centre_of.items() if centre == name} for name in sorted(set(centre_of.values()))}
+    if len(groups) < 2:
+        groups = {}
+    if len(volume_of) >= 6:
+        low, high = np.quantile(list(volume_of.values()), [1 / 3, 2 / 3])
+        groups[f"smallest third (target up to {low:.1f} ml)"] = {c for c, v in volume_of.items() if v <= low}
+        groups[f"middle third ({low:.1f} to {high:.1f} ml)"] = {c for c, v in volume_of.items() if low < v <= high}
+        groups[f"largest third (over {high:.1f} ml)"] = {c for c, v in volume_of.items() if v > high}
+    result = []
+    for name, members in groups.items():
+        values = {arm: [r.dice for r in rows if r.arm == arm and r.case_id in members] for arm in comparison.arms}
+        result.append({"group": name, "n_cases": len(members), "mean": {a: float(np.mean(v)) for a, v in values.items() if v}})
+    return result
+
+
+def failure_rows(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
+    """Run, case and what went wrong: no prediction, tumour missed entirely, tumour invented, box by fallback."""
+    found = []
+    for run in runs:
+        for row in run.scores:
+            if row.class_name != "GTV":
+                continue
+            if not run.folder.prediction(row.case_id).is_file():
+                found.append((run.name, row.case_id, "no prediction file; scored as the worst"))
+            elif row.dice == 0 and row.target_volume_ml == 0:
+                found.append((run.name, row.case_id, f"{row.volume_ml:.1f} ml predicted where there is no tumour"))
+            elif row.dice == 0:
+                what = "nothing predicted" if row.volume_ml == 0 else "prediction does not meet the tumour"
+                found.append((run.name, row.case_id, f"{what} ({row.target_volume_ml:.1f} ml missed)"))
+            roi = run.rois.get(row.case_id)
+            if roi is not None and roi.reason != "found":
+                found.append((run.name, row.case_id, f"box by {roi.reason}"))
+    return found
+
+
+def _score_cells(comparison: Comparison, class_name: str, arm: str) -> dict[str, Any]:
+    def of(metric: str) -> ArmSummary:
+        return comparison.summaries[class_name, metric][arm]
+
+    rows = [row for row in comparison.scores if row.arm == arm and row.class_name == class_name]
+    errors_ml = np.array([row.volume_ml - row.target_volume_ml for row in rows])
+    dice = of("dice")
+    return {
+        "n_cases": dice.n_cases,
+        "n_missing": dice.n_missing,
+        "n_dice_zero": dice.n_failures,
+        "dice_mean": dice.mean,
+        "dice_low": dice.low,
+        "dice_high": dice.high,
+        "dice_median": dice.median,
+        "hd95_median_mm": of("hd95_mm").median,
+        "surface_dice_2mm_mean": of("surface_dice_2mm").mean,
+        "precision_mean": of("precision").mean,
+        "recall_mean": of("recall").mean,
+        "volume_error_ml": float(errors_ml.mean()),
+        "absolute_volume_error_ml": float(np.abs(errors_ml).mean()),
+        "reference": comparison.reference,
+        "metric": comparison.metric,
+    }
+
+
+def _pair_cells(pair: PairedDifference | None) -> dict[str, Any]:
+    if pair is None:
+        return {}
+    return {
+        "difference": pair.difference,
+        "difference_low": pair.low,
+        "difference_high": pair.high,
+        "p_value": pair.p_value,
+        "p_holm": pair.p_holm,
+        "n_better": pair.n_better,
+        "n_worse": pair.n_worse,
+    }
+
+
+def _aspect_text(name: str, arm: str, values: Mapping[str, list[str]], arms: Mapping[str, list[Run]]) -> str:
+    if name == "cases":
+        return f"{arm} has {len({case_id for run in arms[arm] for case_id in run.case_ids})}"
+    return f"{arm} has {', '.join(values[arm])}"
+
+
+def _other_differences(arms: Mapping[str, list[Run]]) -> list[str]:
+    """Settings outside the arm's own choices that are not the same in all runs."""
+    trees = [_flat_settings(run.settings) for group in arms.values() for run in group]
+    keys = dict.fromkeys(key for tree in trees for key in tree)
+    changed = [key for key in keys if any(tree.get(key) != trees[0].get(key) for tree in trees)]
+    return [f"Different settings: {', '.join(changed)} (see settings.json of the runs)."] if changed else []
+
+
+def _flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`group.key: value` of what should be equal in all arms."""
+    flat: dict[str, Any] = {}
+    for group, value in settings.items():
+        if group not in (*ARM_SETTINGS, "budget"):
+            flat |= {f"{group}.{key}": v for key, v in value.items()} if isinstance(value, Mapping) else {group: value}
+    return flat
+
+
+def _rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if np.isnan(value) else f"{value:.5g}"

@@ -1,0 +1,103 @@
+"""The U-Net: parameter counts of the released networks, shapes, sizes, gates."""
+
+import pytest
+import torch
+
+from hngtv.networks.attention_unet import AttentionUNet, DeepSupervision
+from hngtv.networks.build import count_parameters
+
+WIDTHS = (4, 8, 8)
+
+
+def tiny_network(**changes: object) -> AttentionUNet:
+    torch.manual_seed(0)
+    arguments: dict = {"widths": WIDTHS, "norm": "instance", "out_channels": 3} | changes
+    return AttentionUNet(**arguments).eval()
+
+
+@pytest.mark.parametrize(("n_gates", "wanted"), [(0, 5_888_004), (1, 6_214_151), (2, 6_473_322)])
+def test_parameter_counts_of_the_released_networks(n_gates: int, wanted: int) -> None:
+    with torch.device("meta"):
+        network = AttentionUNet(3, 1, 4, (16, 32, 64, 128, 256), n_gates=n_gates, variant="reference")
+    assert count_parameters(network) == wanted
+
+
+@pytest.mark.parametrize("size", [(8, 8, 8), (9, 8, 11), (13, 17, 5), (3, 10, 4)])
+def test_any_input_size_gives_logits_of_that_size(size: tuple[int, int, int]) -> None:
+    logits = tiny_network()(torch.randn(1, 2, *size))
+    assert logits.shape == (1, 3, *size)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("variant", ["paper", "reference"])
+def test_two_dimensions(variant: str) -> None:
+    network = tiny_network(spatial_dims=2, variant=variant, n_gates=2)
+    logits, attention = network(torch.randn(2, 2, 12, 9), return_attention=True)
+    assert logits.shape == (2, 3, 12, 9)
+    assert attention["gate2"].shape == (2, 2, 6, 6)
+
+
+def test_padding_does_not_reach_the_logits_of_a_fitting_size() -> None:
+    network, images = tiny_network(), torch.randn(1, 2, 7, 8, 8)
+    padded = torch.cat([images, images[:, :, -1:]], dim=2)
+    torch.testing.assert_close(network(images), network(padded)[:, :, :7])
+
+
+def test_every_skip_but_the_first_is_gated() -> None:
+    network = tiny_network(widths=(4, 8, 8, 8))
+    attention = network(torch.randn(1, 2, 16, 16, 16), return_attention=True)[1]
+    assert {name: alpha.shape for name, alpha in attention.items()} == {
+        "gate3": (1, 1, 4, 4, 4),
+        "gate2": (1, 1, 8, 8, 8),
+    }
+
+
+def test_attention_comes_out_as_values_that_carry_gradients() -> None:
+    network = tiny_network(n_gates=2, open_gates=False)
+    output = network.run(torch.randn(1, 2, 8, 8, 8))
+    (alpha,) = output.attention.values()
+    assert 0 <= float(alpha.min()) <= float(alpha.max()) <= 1
+    assert alpha.requires_grad
+    torch.testing.assert_close(network(torch.zeros(1, 2, 8, 8, 8)), network.run(torch.zeros(1, 2, 8, 8, 8)).logits)
+
+
+def test_no_gates_give_the_plain_network() -> None:
+    plain = tiny_network(n_gates=0)
+    assert not plain.gates
+    assert plain.gating is None
+    assert plain.run(torch.randn(1, 2, 8, 8, 8)).attention == {}
+
+
+def test_closed_gates_cut_the_skip_and_full_open_gates_are_the_plain_network() -> None:
+    """The paper's gate multiplies by alpha and nothing else, so at alpha = 1 the same weights give a plain U-Net."""
+    gated, plain = tiny_network(variant="paper"), tiny_network(n_gates=0)
+    shared = {name: value for name, value in gated.state_dict().items() if not name.startswith(("gates", "gating"))}
+    plain.load_state_dict(shared)
+    images = torch.randn(1, 2, 8, 8, 8)
+    for gate in gated.modules():
+        if hasattr(gate, "psi"):
+            torch.nn.init.constant_(gate.psi.bias, 50.0)
+    torch.testing.assert_close(gated(images), plain(images))
+    for gate in gated.modules():
+        if hasattr(gate, "psi"):
+            torch.nn.init.constant_(gate.psi.bias, -50.0)
+    assert not torch.allclose(gated(images), plain(images))
+
+
+@pytest.mark.parametrize(("deep_supervision", "n_heads"), [("none", 1), ("fused", 3), ("auxiliary", 3)])
+def test_auxiliary_logits_lie_on_the_decoder_s_grids(deep_supervision: DeepSupervision, n_heads: int) -> None:
+    network = tiny_network(widths=(4, 8, 8, 8), deep_supervision=deep_supervision)
+    output = network.run(torch.randn(1, 2, 16, 16, 8))
+    assert output.logits.shape == (1, 3, 16, 16, 8)
+    assert len(network.heads) == n_heads
+    wanted = [(1, 3, 8, 8, 4), (1, 3, 4, 4, 2)] if deep_supervision == "auxiliary" else []
+    assert [logits.shape for logits in output.auxiliary] == wanted
+
+
+@pytest.mark.parametrize("deep_supervision", ["none", "fused", "auxiliary"])
+def test_every_weight_that_is_there_is_trained(deep_supervision: DeepSupervision) -> None:
+    network = tiny_network(deep_supervision=deep_supervision, open_gates=False).train()
+    output = network.run(torch.randn(2, 2, 8, 8, 8))
+    sum(logits.square().mean() for logits in (output.logits, *output.auxiliary)).backward()
+    unreached = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+    assert unreached == []

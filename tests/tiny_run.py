@@ -1,0 +1,33 @@
+"""`hngtv run` made tiny: seconds on one core."""
+
+from pathlib import Path
+
+TINY_NETWORK = (
+    "{name: attention_unet, widths: [4, 8], norm: instance, deep_supervision: auxiliary, n_gates: 1}"
+)
+
+
+def tiny_run(root: Path, folder: Path, experiment: str = "two_stage_ag", **changes: object) -> list[str]:
+    """Command line of a run on the cohort in `root`; everything it writes goes below `folder`.
+
+    Changes are further settings, with `__` for the dot in a key.
+    """
+    settings = {
+        "experiment": experiment,
+        "data.root": root,
+        "run_dir": folder / "run",
+        "work_dir": folder / "work",
+        "data.spacing_mm": "[5, 5, 6]",
+        "data.coarse_spacing_mm": "[10, 10, 12]",
+        "data.n_folds": 2,
+        "network": "unet" if experiment.endswith("unet") else "attention_unet",
+        "network.widths": "[4, 8]",
+        "roi.crop_voxels": "[16, 16, 12]",
+        "optimiser.batch_size": 1,
+        "budget.steps": 12,
+        "logger": "csv",
+    }
+    if experiment.startswith("two_stage"):
+        settings |= {"localiser.network.widths": "[4, 8]", "localiser.budget_share": 0.5}
+    settings |= {key.replace("__", "."): value for key, value in changes.items()}
+    return ["run", *(f"{key}={value}" for key, value in settings.items())]
