@@ -20,9 +20,7 @@ from hngtv.volume.nifti import read_image, write_labels_like
 from tests.tiny_cases import write_tiny_cohort
 
 # The same examples on every run, and no time limit for one: machines differ and tests share them.
-hypothesis_settings.register_profile(
-    "steady", deadline=None, derandomize=True, database=None, max_examples=50
-)
+hypothesis_settings.register_profile("steady", deadline=None, derandomize=True, database=None, max_examples=50)
 hypothesis_settings.load_profile("steady")
 
 MARGIN_MM = 10.0
@@ -35,9 +33,7 @@ def phantom_cases(tmp_path_factory: pytest.TempPathFactory) -> list[RawCase]:
     root = tmp_path_factory.mktemp("phantoms")
     write_phantom(root, 3, seed=3)
     cases = [
-        RawCase(
-            f"phantom_{i:04d}", centre, folder / "ct.nii.gz", folder / "pet.nii.gz", folder / "gtv.nii.gz"
-        )
+        RawCase(f"phantom_{i:04d}", centre, folder / "ct.nii.gz", folder / "pet.nii.gz", folder / "gtv.nii.gz")
         for i, centre in enumerate(("north", "south", "south"))
         for folder in (root / f"phantom_{i:04d}",)
     ]
@@ -92,9 +88,7 @@ def rescore(run: RunFolder, cases: list[RawCase]) -> None:
 def fake_settings(arm: str, fold: str | int, seed: int) -> dict[str, Any]:
     """The part of a run's settings that the report reads."""
     localiser = next(
-        name
-        for start, name in (("two", "coarse"), ("oracle", "oracle"), ("single", "whole"))
-        if arm.startswith(start)
+        name for start, name in (("two", "coarse"), ("oracle", "oracle"), ("single", "whole")) if arm.startswith(start)
     )
     return {
         "arm": arm,

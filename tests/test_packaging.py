@@ -91,9 +91,7 @@ def unpacked_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("folder", "shipped"), [("conf", "hngtv/conf"), ("src/hngtv", "hngtv")])
 def test_wheel_ships_every_file(folder: str, shipped: str, unpacked_wheel: Path) -> None:
     source, target = ROOT / folder, unpacked_wheel / shipped
-    names = [
-        p.relative_to(source) for p in source.rglob("*") if p.suffix in (".py", ".yaml", ".typed", ".html")
-    ]
+    names = [p.relative_to(source) for p in source.rglob("*") if p.suffix in (".py", ".yaml", ".typed", ".html")]
     assert names
     assert [name for name in names if not (target / name).is_file()] == []
 

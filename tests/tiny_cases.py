@@ -16,26 +16,20 @@ CENTRE_MM = (10.0, -20.0, 300.0)
 CENTRES = ("north", "south")
 
 
-def write_tiny_case(
-    root: Path, case_id: str, seed: int = 0, has_nodes: bool = True, centre: str = ""
-) -> RawCase:
-    """Write `root/<case_id>/{ct,pet,gtv}.nii.gz`: an egg of tissue in air, a hot GTVp and, if asked, a hot GTVn.
+def write_tiny_case(root: Path, case_id: str, seed: int = 0, has_nodes: bool = True, centre: str = "") -> RawCase:
+    """Write `root/<case_id>/{ct,pet,gtv}.nii.gz`: an egg of tissue in air, a hot GTVp and maybe a hot GTVn.
 
     CT and PET have axes and spacings of their own, both with x and y flipped, as scanners write them.
     """
     rng = np.random.default_rng(seed)
     primary_mm = np.add(CENTRE_MM, rng.uniform(-12, 12, 3))
-    nodes_mm = primary_mm + (25.0, 20.0, -20.0)
-    ct_points, pet_points = (
-        _points_mm(s, m) for s, m in ((CT_SHAPE, CT_SPACING_MM), (PET_SHAPE, PET_SPACING_MM))
-    )
+    nodes_mm = np.add(primary_mm, (25.0, 20.0, -20.0))
+    ct_points, pet_points = (_points_mm(s, m) for s, m in ((CT_SHAPE, CT_SPACING_MM), (PET_SHAPE, PET_SPACING_MM)))
     target = (_distance_mm(ct_points, primary_mm) < 13).astype(np.uint8)
     if has_nodes:
         target[_distance_mm(ct_points, nodes_mm) < 9] = 2
     ct = np.where(_is_body(ct_points), 40, -1000) + rng.normal(0, 10, CT_SHAPE)
-    pet = np.where(_is_body(pet_points), 1.0, 0.0) + 8.0 * np.exp(
-        -((_distance_mm(pet_points, primary_mm) / 12) ** 2)
-    )
+    pet = np.where(_is_body(pet_points), 1.0, 0.0) + 8.0 * np.exp(-((_distance_mm(pet_points, primary_mm) / 12) ** 2))
     if has_nodes:
         pet += 5.0 * np.exp(-((_distance_mm(pet_points, nodes_mm) / 10) ** 2))
     folder = root / case_id

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-TINY_NETWORK = (
-    "{name: attention_unet, widths: [4, 8], norm: instance, deep_supervision: auxiliary, n_gates: 1}"
-)
+TINY_NETWORK = "{name: attention_unet, widths: [4, 8], norm: instance, deep_supervision: auxiliary, n_gates: 1}"
 
 
 def tiny_run(root: Path, folder: Path, experiment: str = "two_stage_ag", **changes: object) -> list[str]:

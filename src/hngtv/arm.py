@@ -1,4 +1,4 @@
-"""Walk one arm from prepared cases to scores. Every station is a folder or file, and is skipped where it is finished."""
+"""Walk one arm from prepared cases to predictions; every station is a file or folder, skipped where it is finished."""
 
 import logging
 import shutil
@@ -153,9 +153,7 @@ def _set_threads(settings: RunSettings) -> None:
 def _is_predicted(folder: RunFolder, case_id: str, model: Model) -> bool:
     """Whether the prediction in the folder was made by these very weights."""
     note = folder.predictions / f"{case_id}.json"
-    return (
-        folder.prediction(case_id).is_file() and note.is_file() and read_json(note)["model"] == model.digest
-    )
+    return folder.prediction(case_id).is_file() and note.is_file() and read_json(note)["model"] == model.digest
 
 
 def _training_key(split: Split, settings: RunSettings) -> str:
@@ -197,8 +195,7 @@ def _rois_of_training_cases(
     match settings.localiser:
         case WholeLocaliser():
             return [
-                Roi(case.case_id, "whole", "", case.grid("fine").bounds(), 1.0, 1.0, "found")
-                for case in split.train
+                Roi(case.case_id, "whole", "", case.grid("fine").bounds(), 1.0, 1.0, "found") for case in split.train
             ], 0.0
         case OracleLocaliser():
             return [_oracle_roi(case) for case in split.train], 0.0
@@ -257,9 +254,7 @@ class CoarseStation:
         cases = [case for case in self.split.train if inner_folds[case.case_id] != inner]
         boxes = {case.case_id: case.grid("coarse").bounds() for case in cases}
         roi = RoiSettings(crop_voxels=localiser.crop_voxels, **COARSE_ROI)
-        rules = CropRules(
-            "coarse", roi, settings.intensity, settings.augment, 2 ** (len(localiser.network.widths) - 1)
-        )
+        rules = CropRules("coarse", roi, settings.intensity, settings.augment, 2 ** (len(localiser.network.widths) - 1))
         seed = settings.seed + 1 + inner
         return StagePlan(
             label=f"coarse_{inner}",

@@ -6,7 +6,7 @@ Hydra composes a tree of plain values; `parse_settings` turns it into one of the
 import difflib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -23,7 +23,13 @@ Triple = tuple[Positive, Positive, Positive]
 Size = tuple[Count, Count, Count]
 Interval = tuple[float, float]
 
-settings_group = pydantic_dataclass(config=STRICT, frozen=True, kw_only=True)
+Kind = TypeVar("Kind")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def settings_group(kind: type[Kind]) -> type[Kind]:
+    """A frozen dataclass that checks its values and takes no unknown key."""
+    return pydantic_dataclass(kind, config=STRICT, frozen=True, kw_only=True)  # pyright: ignore[reportReturnType]
 
 
 @settings_group
@@ -209,9 +215,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         if self.fold != "all" and self.fold >= self.data.n_folds:
-            raise ValueError(
-                f"fold is {self.fold}, but there are folds 0 to {self.data.n_folds - 1} (data.n_folds)"
-            )
+            raise ValueError(f"fold is {self.fold}, but there are folds 0 to {self.data.n_folds - 1} (data.n_folds)")
 
 
 @settings_group
@@ -302,10 +306,7 @@ class CompareSettings:
     metric: Literal["dice", "precision", "recall", "hd95_mm", "surface_dice_2mm"]
 
 
-Settings = TypeVar("Settings")
-
-
-def parse_settings(kind: type[Settings], tree: dict[str, Any]) -> Settings:
+def parse_settings(kind: type[Kind], tree: dict[str, Any]) -> Kind:
     """Validate a plain tree of values.
 
     Raises:
@@ -344,9 +345,7 @@ def _field_names(kind: Any, path: list[str]) -> list[str]:
     for member in members:
         for f in fields(member):
             if f.name == path[0]:
-                return _field_names(
-                    _unwrap(f.type), [p for p in path[1:] if p not in ("whole", "oracle", "coarse")]
-                )
+                return _field_names(_unwrap(f.type), [p for p in path[1:] if p not in ("whole", "oracle", "coarse")])
     return []
 
 

@@ -206,9 +206,7 @@ def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
         raise InputError(f"{path} is not a readable UTF-8 CSV file ({error})") from None
     missing = [column for column in required if column not in columns]
     if missing:
-        raise InputError(
-            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(columns) or 'none'}"
-        )
+        raise InputError(f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(columns) or 'none'}")
     return rows
 
 

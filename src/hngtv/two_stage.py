@@ -1,4 +1,4 @@
-"""Locate, crop, segment, paste back: from the files of a patient to labels on the original CT grid. No Lightning here."""
+"""Locate, crop, segment, paste back: from the files of a patient to labels on the original CT grid. No Lightning."""
 
 import hashlib
 import time
@@ -96,9 +96,7 @@ def load_model(run_dir: Path) -> Model:
             network = build_network(settings.localiser.network, N_CHANNELS, out_channels=2)
             coarse.append(load_weights(stage / "model.pt", network, digest.update))
         if not coarse:
-            raise InputError(
-                f"{folder.coarse} holds no trained network; run the same hngtv run again to finish it"
-            )
+            raise InputError(f"{folder.coarse} holds no trained network; run the same hngtv run again to finish it")
     record = read_json(folder.fine / "training.json")
     fine = build_network(settings.network, N_CHANNELS, record["n_classes"])
     load_weights(folder.fine / "model.pt", fine, digest.update)
@@ -106,9 +104,7 @@ def load_model(run_dir: Path) -> Model:
     return Model(settings, tuple(coarse), fine, (x, y, z), digest.hexdigest())
 
 
-def load_weights(
-    path: Path, network: AttentionUNet, note: Callable[[bytes], None] = lambda _: None
-) -> AttentionUNet:
+def load_weights(path: Path, network: AttentionUNet, note: Callable[[bytes], None] = lambda _: None) -> AttentionUNet:
     """Fill a network with saved weights, in eval mode and the memory layout that a CPU computes fastest in.
 
     Raises:
@@ -176,9 +172,7 @@ def locate(model: Model, case_id: str, images: CheckedImages) -> Finding:
                     f"case {case_id}: the oracle localiser needs a target; use an arm with another localiser"
                 )
             box = target_box(images.target, grid)
-            return Finding(
-                box or grid.bounds(), 1.0, "found" if box else "fallback:whole_volume (empty target)"
-            )
+            return Finding(box or grid.bounds(), 1.0, "found" if box else "fallback:whole_volume (empty target)")
         case CoarseLocaliser():
             volume = prepare_images(images, model.settings.data.coarse_spacing_mm)
             probability = coarse_probability(model.coarse, volume, model.settings)

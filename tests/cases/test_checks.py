@@ -114,9 +114,7 @@ def test_target_flipped_on_disk_but_in_the_right_place_is_fine(case: RawCase) ->
     np.testing.assert_array_equal(check_case(case).target, expected)
 
 
-@pytest.mark.parametrize(
-    "change", [lambda mask: mask * 0, lambda mask: mask * 0.0, lambda mask: mask.astype(float)]
-)
+@pytest.mark.parametrize("change", [lambda mask: mask * 0, lambda mask: mask * 0.0, lambda mask: mask.astype(float)])
 def test_empty_targets_and_whole_numbers_in_floats_are_valid(
     case: RawCase, change: Callable[[np.ndarray], np.ndarray]
 ) -> None:

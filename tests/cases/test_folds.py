@@ -52,24 +52,16 @@ def test_grouped_by_centre_every_centre_lies_in_one_fold(cases: list, seed: int)
             make_folds(cases, n_folds, seed, group_by_centre=True)
         return
     folds = make_folds(cases, n_folds, seed, group_by_centre=True)
-    assert (
-        len({(centre, folds[case_id]) for case_id, centre in cases})
-        == len(centres)
-        == len(set(folds.values()))
-    )
+    assert len({(centre, folds[case_id]) for case_id, centre in cases}) == len(centres) == len(set(folds.values()))
 
 
 def test_grouped_folds_are_as_even_as_centres_allow() -> None:
-    cases = [
-        (f"{centre}{i}", centre) for centre, n in (("a", 9), ("b", 5), ("c", 4), ("d", 2)) for i in range(n)
-    ]
+    cases = [(f"{centre}{i}", centre) for centre, n in (("a", 9), ("b", 5), ("c", 4), ("d", 2)) for i in range(n)]
     assert sorted(Counter(make_folds(cases, 2, 0, group_by_centre=True).values()).values()) == [9, 11]
 
 
 def test_impossible_folds_are_told() -> None:
-    with pytest.raises(
-        InputError, match=r"2 training cases with a target cannot fill 3 folds; set data\.n_folds"
-    ):
+    with pytest.raises(InputError, match=r"2 training cases with a target cannot fill 3 folds; set data\.n_folds"):
         make_folds(CASES[:2], 3, 0)
     with pytest.raises(InputError, match=r"3 centres \(east, north, south\) cannot fill 4 folds"):
         make_folds(CASES, 4, 0, group_by_centre=True)
@@ -88,7 +80,7 @@ def test_changed_cohort_settings_or_file_are_told(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
     write_folds(path, make_folds(CASES, 5, 0))
     ids = [case_id for case_id, _ in CASES]
-    with pytest.raises(InputError, match=r"new now: P99; gone since: P00\); delete folds.json"):
+    with pytest.raises(InputError, match=r"new: P99; gone: P00\); delete folds.json"):
         read_folds(path, [*ids[1:], "P99"], 5)
     with pytest.raises(InputError, match=r"folds 0, 1, 2, 3, 4 but data\.n_folds asks for 0 to 3"):
         read_folds(path, ids, 4)

@@ -61,9 +61,7 @@ def threshold_dice(case: PhantomCase, threshold_suv: float) -> float:
     if not parts.any():
         return 0.0
     found = parts == np.bincount(parts.ravel())[1:].argmax() + 1
-    return float(
-        2 * np.count_nonzero(found & (truth > 0)) / (np.count_nonzero(found) + np.count_nonzero(truth))
-    )
+    return float(2 * np.count_nonzero(found & (truth > 0)) / (np.count_nonzero(found) + np.count_nonzero(truth)))
 
 
 def test_same_seed_and_index_give_the_same_patient(cohort):
@@ -160,10 +158,7 @@ def test_no_pet_threshold_solves_it(cohort):
         "41 % of SUVmax": lambda pet: 0.41 * pet.max(),
         "Otsu": otsu,
     }
-    means = {
-        name: np.mean([threshold_dice(case, rule(case.pet)) for case in cohort])
-        for name, rule in rules.items()
-    }
+    means = {name: np.mean([threshold_dice(case, rule(case.pet)) for case in cohort]) for name, rule in rules.items()}
     assert max(means.values()) < 0.35, means
 
 
@@ -188,9 +183,7 @@ def test_written_files_hold_the_case_and_one_affine(tmp_path, cohort):
             np.testing.assert_array_equal(np.asanyarray(image.dataobj), values)
             assert image.get_data_dtype() == values.dtype
             np.testing.assert_allclose(np.asarray(image.affine), affine, atol=1e-3)
-            np.testing.assert_allclose(
-                np.asarray(image.header.get_qform()), np.asarray(image.header.get_sform())
-            )
+            np.testing.assert_allclose(np.asarray(image.header.get_qform()), np.asarray(image.header.get_sform()))
             assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 1)
             np.testing.assert_allclose(image.header.get_zooms(), zooms_mm(affine), atol=1e-5)
             assert image.header.get_xyzt_units()[0] == "mm"

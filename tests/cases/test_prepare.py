@@ -62,18 +62,14 @@ def test_workers_make_the_same_bytes_and_leave_nothing_behind(cohort: list[RawCa
 def test_a_bad_case_is_listed_and_the_rest_go_on(cohort: list[RawCase], store: Path) -> None:
     assert cohort[1].pet is not None
     cohort[1].pet.write_bytes(b"no image")
-    prepared, failures = prepare_cases(
-        [*cohort, replace(cohort[0], case_id="lost", pet=None)], store, GRIDS, 0
-    )
+    prepared, failures = prepare_cases([*cohort, replace(cohort[0], case_id="lost", pet=None)], store, GRIDS, 0)
     assert [case.case_id for case in prepared] == ["tiny_00", "tiny_02"]
     assert [failure.case_id for failure in failures] == ["tiny_01", "lost"]
     assert "case tiny_01" in failures[0].reason
     assert "no PET file" in failures[1].reason
 
 
-def test_a_touched_file_is_recognised_and_a_changed_one_prepared_again(
-    cohort: list[RawCase], store: Path
-) -> None:
+def test_a_touched_file_is_recognised_and_a_changed_one_prepared_again(cohort: list[RawCase], store: Path) -> None:
     first = prepare_all(cohort, store)
     at_first = made_at(first)
     os.utime(cohort[0].ct, (1, 1))
@@ -142,9 +138,7 @@ def test_an_error_while_writing_leaves_no_half_case(
     assert not [path for path in (store / GRIDS.key).iterdir() if "tiny" in path.name]
 
 
-def test_warnings_travel_with_the_case(
-    cohort: list[RawCase], store: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_warnings_travel_with_the_case(cohort: list[RawCase], store: Path, caplog: pytest.LogCaptureFixture) -> None:
     def aside(affine: np.ndarray) -> np.ndarray:
         affine[0, 3] += 70
         return affine
@@ -182,9 +176,7 @@ def test_tumour_stays_hot_and_in_its_place(cohort: list[RawCase]) -> None:
 def test_a_box_gives_that_part_of_the_whole(cohort: list[RawCase]) -> None:
     images = check_case(cohort[0])
     whole = prepare_images(images, (4.0, 4.0, 4.0))
-    box = Box.from_corners(
-        np.subtract(whole.grid.bounds().centre_mm, 21), np.add(whole.grid.bounds().centre_mm, 500)
-    )
+    box = Box.from_corners(np.subtract(whole.grid.bounds().centre_mm, 21), np.add(whole.grid.bounds().centre_mm, 500))
     part = prepare_images(images, (4.0, 4.0, 4.0), box)
     start = np.rint(whole.grid.to_index(part.grid.to_world(np.zeros(3)))).astype(int)
     inside = tuple(slice(a, a + n) for a, n in zip(start, part.grid.shape, strict=True))

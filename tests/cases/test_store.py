@@ -1,4 +1,4 @@
-"""A crop of the store is what the prepared image holds there, padded outside, and reads little more than itself."""
+"""A crop of the store is what the prepared image holds there, padded outside."""
 
 import pickle
 from pathlib import Path
@@ -46,9 +46,7 @@ def test_whole_level_is_the_prepared_image(raw: RawCase, case: PreparedCase, lev
 
 
 @given(st.sampled_from(LEVELS), st.tuples(*[st.tuples(st.integers(-12, 40), st.integers(1, 12))] * 3))
-def test_any_crop_is_the_padded_image(
-    case: PreparedCase, level: Level, ranges: tuple[tuple[int, int], ...]
-) -> None:
+def test_any_crop_is_the_padded_image(case: PreparedCase, level: Level, ranges: tuple[tuple[int, int], ...]) -> None:
     x, y, z = (slice(start, start + n) for start, n in ranges)
     image, target = case.read_crop(level, (x, y, z))
     (ct, pet), whole_target = case.read_whole(level)
@@ -61,9 +59,7 @@ def test_any_crop_is_the_padded_image(
 def test_a_crop_opens_its_files_as_memory_maps(case: PreparedCase, monkeypatch: pytest.MonkeyPatch) -> None:
     modes = []
     load = np.load
-    monkeypatch.setattr(
-        np, "load", lambda path, mmap_mode=None: modes.append(mmap_mode) or load(path, mmap_mode)
-    )
+    monkeypatch.setattr(np, "load", lambda path, mmap_mode=None: modes.append(mmap_mode) or load(path, mmap_mode))
     case.read_crop("fine", (slice(0, 2), slice(0, 2), slice(0, 2)))
     assert modes == ["r"] * 3
 

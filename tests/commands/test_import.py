@@ -1,4 +1,4 @@
-"""`hngtv import`: every bad input gets one line and the right exit status; good cases still reach the manifest."""
+"""`hngtv import`: a bad input gets one line and the right exit status; good cases still reach the manifest."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -59,11 +59,20 @@ def swap(folder: Path) -> None:
 
 BAD_INPUTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated gzip": (lambda f: cut(f / "ct.nii.gz"), "ct.nii.gz is damaged or cut short"),
-    "text named nii.gz": (lambda f: (f / "pet.nii.gz").write_text("see mail"), "pet.nii.gz is not a NIfTI file"),
+    "text named nii.gz": (
+        lambda f: (f / "pet.nii.gz").write_text("see mail"),
+        "pet.nii.gz is not a NIfTI file",
+    ),
     "NaN in the CT": (lambda f: rewrite(f / "ct.nii.gz", with_nan), "ct.nii.gz has 1 voxels that are NaN"),
-    "infinity in the PET": (lambda f: rewrite(f / "pet.nii.gz", with_infinity), "pet.nii.gz has 1 voxels that are NaN"),
+    "infinity in the PET": (
+        lambda f: rewrite(f / "pet.nii.gz", with_infinity),
+        "pet.nii.gz has 1 voxels that are NaN",
+    ),
     "CT and PET swapped": (swap, "CT and PET seem swapped"),
-    "PET in Bq/mL": (lambda f: rewrite(f / "pet.nii.gz", lambda v: v * 5000), "set pet_unit=BQML and pet_factor"),
+    "PET in Bq/mL": (
+        lambda f: rewrite(f / "pet.nii.gz", lambda v: v * 5000),
+        "set pet_unit=BQML and pet_factor",
+    ),
     "PET misses the CT": (lambda f: rewrite(f / "pet.nii.gz", affine=far_away), "lies outside"),
     "4-D PET": (lambda f: rewrite(f / "pet.nii.gz", lambda v: np.stack([v, v], -1)), "pet.nii.gz is 4-D"),
     "single slice": (lambda f: rewrite(f / "ct.nii.gz", lambda v: v[:, :, :1]), "a single slice"),
@@ -128,12 +137,14 @@ def test_an_edited_manifest_is_checked_and_left_alone(root: Path, capsys: pytest
     assert run_import(root) == 0
     output = capsys.readouterr()
     assert "the file was left as it is" in output.out
-    assert "1 case(s)" in output.err
+    assert "1 case(s) of" in output.err
     assert "later" in output.err
     assert manifest.read_text() == edited
 
 
-def test_another_manifest_at_out_is_never_overwritten(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_another_manifest_at_out_is_never_overwritten(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     out = tmp_path / "lists" / "cases.csv"
     assert run_import(root, f"out={out}") == 0
     assert run_import(root, f"out={out}") == 0

@@ -80,8 +80,12 @@ def test_a_stopped_run_continues_and_redoes_nothing(tmp_path: Path, signal_numbe
 
 
 def test_other_spacings_are_kept_side_by_side(tiny_cohort: Path, tmp_path: Path) -> None:
-    assert run_command(arguments(tiny_cohort, tmp_path, "data.spacing_mm=[8,8,8]", "data.coarse_spacing_mm=[9,9,9]")) == 0
-    assert run_command(arguments(tiny_cohort, tmp_path, "data.spacing_mm=[9,9,9]", "data.coarse_spacing_mm=[9,9,9]")) == 0
+    assert (
+        run_command(arguments(tiny_cohort, tmp_path, "data.spacing_mm=[8,8,8]", "data.coarse_spacing_mm=[9,9,9]")) == 0
+    )
+    assert (
+        run_command(arguments(tiny_cohort, tmp_path, "data.spacing_mm=[9,9,9]", "data.coarse_spacing_mm=[9,9,9]")) == 0
+    )
     assert len(list((tmp_path / "prepared").iterdir())) == 2
 
 

@@ -39,7 +39,8 @@ def test_run_folder_is_complete(walked: Path) -> None:
         "scores.csv",
     }
     assert names <= {path.name for path in folder.iterdir()}
-    assert (folder / "fine/model.pt").is_file() and (folder / "coarse/inner_0/model.pt").is_file()
+    assert (folder / "fine/model.pt").is_file()
+    assert (folder / "coarse/inner_0/model.pt").is_file()
     rows = list(csv.DictReader((folder / "scores.csv").open(newline="")))
     assert list(rows[0]) == [
         "case_id", "arm", "fold", "seed", "class_name", "dice", "precision", "recall", "hd95_mm", "surface_dice_2mm",
@@ -49,18 +50,15 @@ def test_run_folder_is_complete(walked: Path) -> None:
     for case_id in {row["case_id"] for row in rows}:
         mask, ct = folder / f"predictions/{case_id}.nii.gz", walked / f"cases/{case_id}/ct.nii.gz"
         assert read_image(mask).grid == read_image(ct).grid
-    assert not list(folder.rglob(".tmp-*")) and not list(folder.rglob("*.ckpt"))
+    assert not list(folder.rglob(".tmp-*"))
+    assert not list(folder.rglob("*.ckpt"))
 
 
 def test_second_walk_changes_nothing(walked: Path) -> None:
     def stamps() -> dict[Path, int]:
-        files = [
-            p for p in (walked / "runs").rglob("*") if p.is_file() and p.name not in ("log.txt", ".lock")
-        ]
+        files = [p for p in (walked / "runs").rglob("*") if p.is_file() and p.name not in ("log.txt", ".lock")]
         return {
-            path: path.stat().st_mtime_ns
-            for path in files
-            if path.name not in ("rois.csv", "cases.csv", "scores.csv")
+            path: path.stat().st_mtime_ns for path in files if path.name not in ("rois.csv", "cases.csv", "scores.csv")
         }
 
     before, scores = stamps(), (walked / "runs/two_stage_ag/scores.csv").read_bytes()
@@ -75,9 +73,7 @@ def test_evaluate_agrees_with_the_run(walked: Path, tmp_path: Path) -> None:
     tested = {row["case_id"] for row in csv.DictReader((folder / "scores.csv").open(newline=""))}
     lines = (walked / "cases/cases.csv").read_text().splitlines()
     subset = walked / "cases/tested.csv"
-    subset.write_text(
-        "\n".join([lines[0], *(line for line in lines[1:] if line.split(",")[0] in tested)]) + "\n"
-    )
+    subset.write_text("\n".join([lines[0], *(line for line in lines[1:] if line.split(",")[0] in tested)]) + "\n")
     evaluate = [
         "evaluate",
         f"predictions={folder / 'predictions'}",
@@ -96,7 +92,8 @@ def test_compare_writes_table_and_report(walked: Path, tmp_path: Path) -> None:
     assert run_command(["compare", f"runs={walked / 'runs'}", f"out={tmp_path}"]) == DONE
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert all(arm in page for arm in ARMS)
-    assert 'src="http' not in page and 'href="http' not in page
+    assert 'src="http' not in page
+    assert 'href="http' not in page
     assert {row["arm"] for row in csv.DictReader((tmp_path / "table.csv").open(newline=""))} == set(ARMS)
 
 
@@ -108,16 +105,15 @@ def test_predict_new_patients(walked: Path, tmp_path: Path, capsys: pytest.Captu
     assert read_image(out).grid == read_image(case / "ct.nii.gz").grid
     many = ["predict", model, f"cases={walked / 'cases'}", f"out={tmp_path / 'many'}"]
     assert run_command(many) == DONE
-    assert len(list((tmp_path / "many").glob("*.nii.gz"))) == 4 and (tmp_path / "many/rois.csv").is_file()
+    assert len(list((tmp_path / "many").glob("*.nii.gz"))) == 4
+    assert (tmp_path / "many/rois.csv").is_file()
     (tmp_path / "many/tiny_01.nii.gz").unlink()
     capsys.readouterr()
     assert run_command(many) == DONE
     assert capsys.readouterr().err.count("already predicted") == 3
 
 
-def test_predict_names_what_fails_and_goes_on(
-    walked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_names_what_fails_and_goes_on(walked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tiny_cohort(tmp_path / "new", 3)
     (tmp_path / "new/tiny_01/ct.nii.gz").write_text("not an image")
     many = [
@@ -138,11 +134,10 @@ def test_sweep_walks_every_combination(tmp_path: Path, monkeypatch: pytest.Monke
     write_tiny_cohort(tmp_path / "cases", 4)
     monkeypatch.chdir(tmp_path)
     arguments = [
-        a
-        for a in tiny_run(tmp_path / "cases", tmp_path, "single_stage_ag")
-        if not a.startswith(("run_dir", "fold"))
+        a for a in tiny_run(tmp_path / "cases", tmp_path, "single_stage_ag") if not a.startswith(("run_dir", "fold"))
     ]
     assert run_command([*arguments, "-m", "fold=0,1", "budget.steps=2"]) == DONE
     found = {path.parent.name for path in (tmp_path / "runs").rglob("scores.csv")}
     assert found == {"fold_0_seed_0", "fold_1_seed_0"}
-    assert not (tmp_path / "multirun").exists() and not (tmp_path / "outputs").exists()
+    assert not (tmp_path / "multirun").exists()
+    assert not (tmp_path / "outputs").exists()

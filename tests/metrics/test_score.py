@@ -42,9 +42,7 @@ def test_perfect_prediction():
     assert tuple(scores) == CLASS_NAMES
     for name, n_voxels in (("GTVp", 27), ("GTVn", 27), ("GTV", 54)):
         assert metrics_only(scores[name]) == BEST
-        assert (
-            scores[name]["volume_ml"] == scores[name]["target_volume_ml"] == pytest.approx(n_voxels * 0.003)
-        )
+        assert scores[name]["volume_ml"] == scores[name]["target_volume_ml"] == pytest.approx(n_voxels * 0.003)
 
 
 def test_both_empty_is_perfect_and_one_empty_is_the_worst():

@@ -36,7 +36,12 @@ class Ramp(nn.Module):
 @pytest.mark.parametrize(("name", "n_gates"), [("unet", 0), ("attention_unet", 2)])
 def test_network_is_what_the_settings_name(name: str, n_gates: int) -> None:
     settings = NetworkSettings(
-        name=name, widths=(4, 8, 8), norm="instance", deep_supervision="none", gate_variant="paper", n_gates=n_gates
+        name=name,
+        widths=(4, 8, 8),
+        norm="instance",
+        deep_supervision="none",
+        gate_variant="paper",
+        n_gates=n_gates,
     )  # pyright: ignore[reportCallIssue]
     network = build_network(settings, in_channels=2, out_channels=3)
     assert network.n_gates == n_gates
@@ -87,7 +92,9 @@ def test_flips_are_undone_before_averaging() -> None:
 def test_pointwise_network_does_not_feel_flips() -> None:
     network, image = nn.Conv3d(2, 2, kernel_size=1).eval(), torch.randn(2, 6, 7, 8)
     plain = predict_probabilities([network], image, inference(), WINDOW)
-    torch.testing.assert_close(predict_probabilities([network], image, inference(flip_axes=("x", "y", "z")), WINDOW), plain)
+    torch.testing.assert_close(
+        predict_probabilities([network], image, inference(flip_axes=("x", "y", "z")), WINDOW), plain
+    )
 
 
 def test_networks_are_averaged_as_probabilities() -> None:

@@ -45,9 +45,7 @@ def assert_equal_weights(first: Path, second: Path) -> None:
 
 def dice_by_case(scores: Path) -> dict[str, float]:
     with scores.open(newline="") as stream:
-        return {
-            row["case_id"]: float(row["dice"]) for row in csv.DictReader(stream) if row["class_name"] == "GTV"
-        }
+        return {row["case_id"]: float(row["dice"]) for row in csv.DictReader(stream) if row["class_name"] == "GTV"}
 
 
 def test_overfits_one_case(tmp_path: Path) -> None:
@@ -114,7 +112,8 @@ def test_bad_case_is_named_and_the_others_go_on(tmp_path: Path, capsys: pytest.C
     rewrite(cases[4].pet, lambda values: np.where(values > 1, np.nan, values))
     assert run_command(tiny_run(tmp_path / "cases", tmp_path, "single_stage_unet")) == CASES_FAILED
     error = capsys.readouterr().err
-    assert "tiny_04" in error and "NaN" in error
+    assert "tiny_04" in error
+    assert "NaN" in error
     assert len(dice_by_case(tmp_path / "run/scores.csv")) == 2
 
 
@@ -128,9 +127,7 @@ def test_empty_target_is_a_valid_case(tmp_path: Path) -> None:
 def test_nothing_is_found_follows_on_empty(cohort: Path, tmp_path: Path) -> None:
     never = {"localiser__threshold": 1.0}
     assert run_command(tiny_run(cohort, tmp_path / "rule", **never)) == DONE
-    assert all(
-        roi.reason.startswith("fallback:pet_rule") for roi in read_rois(tmp_path / "rule/run/rois.csv")
-    )
+    assert all(roi.reason.startswith("fallback:pet_rule") for roi in read_rois(tmp_path / "rule/run/rois.csv"))
     assert run_command(tiny_run(cohort, tmp_path / "fail", localiser__on_empty="fail", **never)) == BAD_INPUT
 
 
@@ -154,9 +151,7 @@ def test_seconds_become_steps_that_fit_the_budget(cohort: Path, tmp_path: Path) 
     assert 0 < record["steps"] <= plan["total_steps"]
 
 
-def test_unwritable_run_folder_is_one_message(
-    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unwritable_run_folder_is_one_message(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("in the way")
     assert run_command(tiny_run(cohort, tmp_path, run_dir=tmp_path / "file/run")) == BAD_INPUT
     assert capsys.readouterr().err.count("\n") == 1

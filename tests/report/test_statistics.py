@@ -116,9 +116,7 @@ def test_p_value_is_that_of_scipy_with_pratt_zeros():
 def test_rounding_noise_does_not_break_a_tie():
     reference, new = numbered([0.7, 0.8, 0.1, 0.2]), numbered([0.8, 0.9, 0.2, 0.3])
     assert len({new[case_id] - reference[case_id] for case_id in new}) > 1
-    pair = only(
-        statistics.compare_arms(rows_of("r", reference) + rows_of("n", new), "GTVp", "dice", reference="r")
-    )
+    pair = only(statistics.compare_arms(rows_of("r", reference) + rows_of("n", new), "GTVp", "dice", reference="r"))
     assert pair.p_value == pytest.approx(stats.wilcoxon([0.1] * 4, zero_method="pratt")[1])
 
 

@@ -81,9 +81,7 @@ def test_clipped_slices_select_what_lies_inside(grid: Grid, ranges: tuple[tuple[
 
 
 def test_known_flipped_grid() -> None:
-    grid = Grid.from_array(
-        (10, 20, 30), np.array([[-1, 0, 0, 5], [0, -2, 0, 7], [0, 0, 3, -9], [0, 0, 0, 1.0]])
-    )
+    grid = Grid.from_array((10, 20, 30), np.array([[-1, 0, 0, 5], [0, -2, 0, 7], [0, 0, 3, -9], [0, 0, 0, 1.0]]))
     assert grid.spacing_mm == (1, 2, 3)
     assert not grid.is_axis_aligned
     assert grid.bounds() == Box((-4.5, -32.0, -10.5), (5.5, 8.0, 79.5))

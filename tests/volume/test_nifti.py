@@ -37,9 +37,7 @@ def values() -> np.ndarray:
 
 @pytest.mark.parametrize("codes", ORIENTATIONS)
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_every_voxel_keeps_its_world_position(
-    tmp_path: Path, values: np.ndarray, codes: str, suffix: str
-) -> None:
+def test_every_voxel_keeps_its_world_position(tmp_path: Path, values: np.ndarray, codes: str, suffix: str) -> None:
     path = tmp_path / f"image{suffix}"
     affine = oblique_affine(codes)
     write_nifti(path, values, affine)
@@ -52,9 +50,7 @@ def test_every_voxel_keeps_its_world_position(
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS)
-def test_labels_written_like_a_file_match_it_voxel_by_voxel(
-    tmp_path: Path, values: np.ndarray, codes: str
-) -> None:
+def test_labels_written_like_a_file_match_it_voxel_by_voxel(tmp_path: Path, values: np.ndarray, codes: str) -> None:
     source, mask = tmp_path / "source.nii.gz", tmp_path / "mask.nii.gz"
     write_nifti(source, values, oblique_affine(codes))
     write_labels_like(mask, read_image(source).values.astype(np.uint8), source)

@@ -11,7 +11,7 @@ from tests.volume.strategies import grids
 
 
 def cover(grid: Grid, spacing_mm: float) -> Grid:
-    return Grid.axis_aligned(grid.bounds(), (spacing_mm,) * 3)
+    return Grid.axis_aligned(grid.bounds(), (spacing_mm, spacing_mm, spacing_mm))
 
 
 def plane(grid: Grid) -> np.ndarray:
@@ -22,7 +22,7 @@ def plane(grid: Grid) -> np.ndarray:
 
 def is_inside(points_on: Grid, image: Grid) -> np.ndarray:
     index = image.to_index(points_on.to_world(np.moveaxis(np.indices(points_on.shape), 0, -1)))
-    return ((index >= 0) & (index <= np.array(image.shape) - 1)).all(axis=-1)
+    return np.all((index >= 0) & (index <= np.array(image.shape) - 1), axis=-1)
 
 
 @settings(max_examples=25)
@@ -35,9 +35,7 @@ def test_same_grid_gives_the_same_values(grid: Grid, seed: int) -> None:
 @settings(max_examples=25)
 @given(grids())
 def test_a_linear_image_stays_linear_on_any_finer_grid(source: Grid) -> None:
-    target = cover(
-        Grid.from_array(tuple(min(n, 12) for n in source.shape), source.matrix), min(source.spacing_mm)
-    )
+    target = cover(Grid.from_array(tuple(min(n, 12) for n in source.shape), source.matrix), min(source.spacing_mm))
     result = resample(plane(source), source, target, outside=np.nan)
     inside = is_inside(target, source)
     np.testing.assert_allclose(result[inside], plane(target)[inside], atol=0.05)
@@ -52,9 +50,7 @@ def test_a_crop_of_the_target_gives_the_crop_of_the_result(source: Grid, data: s
     x, y, z = (slice(a, data.draw(st.integers(a + 1, n))) for a, n in zip(starts, target.shape, strict=True))
     values = np.random.default_rng(0).normal(size=small.shape)
     whole = resample(values, small, target, outside=-5)
-    np.testing.assert_allclose(
-        resample(values, small, target.crop((x, y, z)), outside=-5), whole[x, y, z], atol=1e-4
-    )
+    np.testing.assert_allclose(resample(values, small, target.crop((x, y, z)), outside=-5), whole[x, y, z], atol=1e-4)
 
 
 def test_outside_the_image_is_the_outside_value() -> None:

@@ -26,7 +26,7 @@ A percentile and not the maximum, since a full bladder can pass SUV 200 in a few
 MIN_SUV = 0.1
 """A PET whose maximum is below this holds no uptake, or was divided twice. Source: our choice."""
 NEGATIVE_SUV = -1.0
-"""Reconstruction and interpolation leave small negative values, which are set to 0; more is an error. Source: our choice."""
+"""Reconstruction and interpolation leave small negatives, which become 0; lower is an error. Source: our choice."""
 COVERAGE_WARNING = 0.8
 """Share of the CT's volume below which PET cover is worth a warning. Source: our choice."""
 COVERAGE_POINTS = 24
@@ -79,9 +79,7 @@ def check_case(case: RawCase) -> CheckedImages:
         )
     warnings = []
     if covered < COVERAGE_WARNING:
-        warnings.append(
-            f"case {case.case_id}: PET covers only {covered:.0%} of the CT; the rest is taken as SUV 0"
-        )
+        warnings.append(f"case {case.case_id}: PET covers only {covered:.0%} of the CT; the rest is taken as SUV 0")
     target = None if case.target is None else _read(case, case.target)
     labels = None if target is None else check_target(case, target, ct.grid)
     return CheckedImages(
@@ -98,9 +96,7 @@ def check_finite(case: RawCase, path: Path, values: NDArray) -> None:
     if np.isfinite(values.min()) and np.isfinite(values.max()):
         return
     n_bad = values.size - int(np.isfinite(values).sum())
-    raise InputError(
-        f"case {case.case_id}: {path} has {n_bad} voxels that are NaN or infinite; convert it again"
-    )
+    raise InputError(f"case {case.case_id}: {path} has {n_bad} voxels that are NaN or infinite; convert it again")
 
 
 def check_not_swapped(case: RawCase, ct: NDArray, pet: NDArray) -> None:
@@ -132,16 +128,12 @@ def check_pet(case: RawCase, suv: NDArray[np.float32]) -> None:
     where = f"case {case.case_id}: {case.pet}"
     low, high = float(suv.min()), float(suv.max())
     if low < AIR_BELOW_HU:
-        raise InputError(
-            f"{where} has minimum {low:g}; expected SUV, which is not negative, but this looks like a CT"
-        )
+        raise InputError(f"{where} has minimum {low:g}; expected SUV, which is not negative, but this looks like a CT")
     usual = float(np.percentile(suv, MAX_SUV_PERCENTILE))
     if usual > MAX_SUV:
         raise InputError(f"{where} has values up to {high:g}, too high for SUV; {_unit_advice(case)}")
     if low < NEGATIVE_SUV:
-        raise InputError(
-            f"{where} has minimum {low:g}; expected SUV, which is not negative; convert it again"
-        )
+        raise InputError(f"{where} has minimum {low:g}; expected SUV, which is not negative; convert it again")
     if high < MIN_SUV:
         raise InputError(f"{where} has maximum {high:g}, so it holds no uptake in SUV; {_unit_advice(case)}")
 
@@ -155,22 +147,18 @@ def check_target(case: RawCase, target: Image, grid: Grid) -> NDArray[np.uint8]:
     where = f"case {case.case_id}: {case.target}"
     if target.grid.shape != grid.shape:
         raise InputError(
-            f"{where} has shape {target.grid.shape} but the CT {grid.shape}; expected the target on the CT grid"
+            f"{where} has shape {target.grid.shape}, the CT {grid.shape}; expected the target on the CT grid"
         )
     shift = corner_shift(target.grid, grid)
     if shift > GRID_TOLERANCE_VOXELS:
-        raise InputError(
-            f"{where} lies up to {shift:.1f} voxels off the CT; expected the target on the CT grid (same affine)"
-        )
+        raise InputError(f"{where} lies up to {shift:.1f} voxels off the CT; expected the target on the CT grid")
     check_finite(case, case.target or Path(), target.values)
     values = target.values
     if values.min() >= min(LABELS) and values.max() <= max(LABELS):
         labels = values.astype(np.uint8)
         if np.array_equal(labels, values):
             return labels
-    raise InputError(
-        f"{where} has values {_some_values(values)}; expected 0 (background), 1 (GTVp) and 2 (GTVn)"
-    )
+    raise InputError(f"{where} has values {_some_values(values)}; expected 0 (background), 1 (GTVp) and 2 (GTVn)")
 
 
 def covered_share(ct: Grid, pet: Grid) -> float:
@@ -197,7 +185,7 @@ def _read(case: RawCase, path: Path) -> Image:
 
 def _unit_advice(case: RawCase) -> str:
     if case.pet_unit == "BQML":
-        return f"check pet_factor ({case.pet_factor:g}) in cases.csv: SUV is Bq/mL times weight in g over dose in Bq"
+        return f"check pet_factor ({case.pet_factor:g}) in cases.csv: SUV is Bq/mL * weight in g / dose in Bq"
     return "if it is in Bq/mL, set pet_unit=BQML and pet_factor (SUV per Bq/mL) for this case in cases.csv"
 
 

@@ -14,17 +14,17 @@ def make_folds(
 ) -> dict[str, int]:
     """Assign each case to one fold; the order of the cases does not matter.
 
-    Without grouping, folds differ by one case at most and every centre is spread evenly over them. With grouping,
-    every centre lies wholly in one fold, and the folds are as even as the largest centres allow.
+    Without grouping, folds differ by one case at most and every centre is spread evenly over them. With
+    grouping, every centre lies wholly in one fold, and the folds are as even as the largest centres allow.
 
     Args:
         cases: Pairs of case id and centre, training cases with a target only.
         n_folds: Number of folds, numbered from 0.
-        seed: Decides which cases meet; no random generator is involved, so other versions give the same folds.
+        seed: Decides which cases meet; no random generator is involved, so all versions give the same folds.
     Returns:
         Fold of each case id, sorted by id.
     Raises:
-        InputError: Fewer cases (or, with grouping, centres) than folds, or a case without a centre when grouping.
+        InputError: Fewer cases than folds; with grouping, fewer centres than folds or a case without a centre.
     """
     if len(cases) < n_folds:
         raise InputError(
@@ -52,14 +52,10 @@ def read_folds(path: Path, case_ids: Collection[str], n_folds: int) -> dict[str,
         raise InputError(f"{path} does not hold case ids with whole-numbered folds; {advice}")
     new, gone = sorted(set(case_ids) - set(folds)), sorted(set(folds) - set(case_ids))
     if new or gone:
-        raise InputError(
-            f"{path} was made for other cases (new now: {_listing(new)}; gone since: {_listing(gone)}); {advice}"
-        )
+        raise InputError(f"{path} was made for other cases (new: {_listing(new)}; gone: {_listing(gone)}); {advice}")
     if set(folds.values()) != set(range(n_folds)):
         found = ", ".join(map(str, sorted(set(folds.values()))))
-        raise InputError(
-            f"{path} has the folds {found} but data.n_folds asks for 0 to {n_folds - 1}; {advice}"
-        )
+        raise InputError(f"{path} has the folds {found} but data.n_folds asks for 0 to {n_folds - 1}; {advice}")
     return folds
 
 
@@ -86,7 +82,7 @@ def _folds_of_centres(cases: Sequence[tuple[str, str]], n_folds: int, seed: int)
     nameless = [case_id for case_id, centre in cases if not centre]
     if nameless:
         raise InputError(
-            f"data.group_by_centre needs a centre for every case, but there is none for {_listing(nameless)}; "
+            f"data.group_by_centre needs a centre for every case, but finds none for {_listing(nameless)}; "
             "fill the column centre of cases.csv"
         )
     members = defaultdict(list)

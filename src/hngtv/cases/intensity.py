@@ -12,7 +12,8 @@ def window(image: NDArray[np.float32], settings: IntensitySettings) -> NDArray[n
     Args:
         image: (2, ...) float32, CT in HU and PET in SUV; not changed.
     Returns:
-        (2, ...) float32, CT in [-1, 1] and PET in [0, 1]: SUV over `pet_max_suv`, or the logarithms of 1 + each.
+        (2, ...) float32, CT in [-1, 1] and PET in [0, 1]: SUV over `pet_max_suv`, or log(1 + SUV) over
+        log(1 + `pet_max_suv`).
     """
     low, high = settings.ct_window_hu
     result = np.empty_like(image, dtype=np.float32)

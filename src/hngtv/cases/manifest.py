@@ -70,9 +70,7 @@ def find_cases(root: Path, layout: FolderLayout | None = None) -> list[RawCase]:
         pet, target = (root / name.replace("{case}", case_id) for name in (layout.pet, layout.target))
         cases.append(RawCase(case_id, "", path, _if_file(pet), _if_file(target)))
     if not cases:
-        raise InputError(
-            f"no case found in {root}: expected files like {layout.ct} (set data.ct to your naming)"
-        )
+        raise InputError(f"no case found in {root}: expected files like {layout.ct} (set data.ct to your naming)")
     check_ids(cases, root)
     return cases
 
@@ -83,9 +81,7 @@ def read_manifest(path: Path) -> list[RawCase]:
     Raises:
         InputError: Missing columns, duplicate or unusable ids, unknown units, splits or numbers.
     """
-    cases = [
-        _parse_row(path, number, row) for number, row in enumerate(read_csv(path, ("case_id", "ct")), start=2)
-    ]
+    cases = [_parse_row(path, number, row) for number, row in enumerate(read_csv(path, ("case_id", "ct")), start=2)]
     if not cases:
         raise InputError(f"{path} lists no case")
     check_ids(cases, path)
@@ -93,7 +89,7 @@ def read_manifest(path: Path) -> list[RawCase]:
 
 
 def load_cases(source: Path, layout: FolderLayout | None = None) -> list[RawCase]:
-    """Cases of a manifest, of a folder with a `cases.csv`, or of a folder by its naming (the three in this order)."""
+    """Cases of a manifest, of a folder with a `cases.csv`, or of a folder by its naming, in this order."""
     if source.is_file():
         return read_manifest(source)
     if (source / "cases.csv").is_file():
@@ -111,9 +107,7 @@ def check_ids(cases: Sequence[RawCase], source: Path) -> None:
     counts = Counter(case.case_id for case in cases)
     duplicates = sorted(case_id for case_id, n in counts.items() if n > 1)
     if duplicates:
-        raise InputError(
-            f"{source} has duplicate case ids: {', '.join(duplicates)}; every id must occur once"
-        )
+        raise InputError(f"{source} has duplicate case ids: {', '.join(duplicates)}; every id must occur once")
     unusable = [case.case_id for case in cases if not CASE_ID.fullmatch(case.case_id)]
     if unusable:
         raise InputError(

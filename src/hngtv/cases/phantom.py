@@ -92,9 +92,7 @@ def make_phantom(seed: int, index: int, size: str = "small") -> PhantomCase:
     anatomy = draw_anatomy(rng, contrast=plan.scan.centre.contrast, brown_fat=plan.brown_fat)
     lesions, records = draw_lesions(rng, plan.lesions, anatomy)
     fillings = draw_fillings(rng) if plan.streaks else []
-    metal = [
-        Organ("filling", Ellipsoid(filling.place, (3.5, 3.5, 3.0)), 3000.0, None) for filling in fillings
-    ]
+    metal = [Organ("filling", Ellipsoid(filling.place, (3.5, 3.5, 3.0)), 3000.0, None) for filling in fillings]
     organs = [*anatomy.organs, *metal, *lesions]
     shift_mm = np.clip(rng.normal(0.0, 1.0, 3), -2.5, 2.5)
     ct_grid, pet_grid = draw_grids(rng, plan.scan, body)
@@ -109,9 +107,7 @@ def make_phantom(seed: int, index: int, size: str = "small") -> PhantomCase:
         "shift_mm": [round(float(v), 3) for v in shift_mm],
         "n_fillings": len(fillings),
     }
-    return PhantomCase(
-        f"phantom_{index:04d}", plan.scan.centre.name, ct, ct_grid[1], pet, pet_grid[1], target, facts
-    )
+    return PhantomCase(f"phantom_{index:04d}", plan.scan.centre.name, ct, ct_grid[1], pet, pet_grid[1], target, facts)
 
 
 def write_phantom(
@@ -140,29 +136,27 @@ def write_phantom(
         raise InputError(f"phantom n_cases: got {n_cases}, expected 1 or more")
     rows = []
     for index in range(n_cases):
-        case = make_phantom(seed, index, size)
-        folder = Path(out) / case.case_id
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_nifti(folder / "ct.nii.gz", case.ct, case.ct_affine)
-        _write_nifti(folder / "pet.nii.gz", case.pet, case.pet_affine)
-        _write_nifti(folder / "gtv.nii.gz", case.target, case.ct_affine)
-        files = {
-            name: f"{case.case_id}/{file}.nii.gz"
-            for name, file in (("ct", "ct"), ("pet", "pet"), ("target", "gtv"))
-        }
-        rows.append(
-            {
-                "case_id": case.case_id,
-                "centre": case.centre,
-                **files,
-                "pet_unit": "SUV",
-                "pet_factor": 1.0,
-                "split": "train",
-            }
-        )
+        rows.append(_write_case(Path(out), make_phantom(seed, index, size)))
         if progress is not None:
             progress(index + 1, n_cases)
     return rows
+
+
+def _write_case(out: Path, case: PhantomCase) -> dict[str, Any]:
+    files = {name: f"{case.case_id}/{name}.nii.gz" for name in ("ct", "pet", "gtv")}
+    _write_nifti(out / files["ct"], case.ct, case.ct_affine)
+    _write_nifti(out / files["pet"], case.pet, case.pet_affine)
+    _write_nifti(out / files["gtv"], case.target, case.ct_affine)
+    return {
+        "case_id": case.case_id,
+        "centre": case.centre,
+        "ct": files["ct"],
+        "pet": files["pet"],
+        "target": files["gtv"],
+        "pet_unit": "SUV",
+        "pet_factor": 1.0,
+        "split": "train",
+    }
 
 
 def _plan_case(seed: int, index: int, size: str) -> _Plan:
@@ -206,5 +200,6 @@ def _write_nifti(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
     image.set_qform(affine, code=1)
     image.set_sform(image.get_qform(), code=1)
     image.header.set_xyzt_units("mm")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         nib.save(image, temporary)

@@ -118,9 +118,7 @@ def make_glands(rng: np.random.Generator, contrast: bool) -> list[Organ]:
         "submandibular", (32, 26, -30), (9, 14, 11), 75.0 if contrast else 50.0, float(submandibular), rng
     )
     organs += make_pair("sublingual", (14, 54, -14), (5, 13, 5), 60.0, 0.8 * float(submandibular), rng)
-    organs += make_pair(
-        "thyroid", (16, 11, -86), (8, 10, 20), 160.0 if contrast else 110.0, float(thyroid), rng
-    )
+    organs += make_pair("thyroid", (16, 11, -86), (8, 10, 20), 160.0 if contrast else 110.0, float(thyroid), rng)
     for _ in range(rng.integers(2, 6)):  # reactive nodes, too small to be called tumour
         side, height = rng.choice([-1.0, 1.0]), rng.uniform(-80, -10)
         place = (side * rng.uniform(33, 42), rng.uniform(-20, 4), height)

@@ -42,9 +42,7 @@ class LesionPlan:
     necrotic: bool
 
 
-def draw_lesions(
-    rng: np.random.Generator, plan: LesionPlan, anatomy: Anatomy
-) -> tuple[list[Organ], list[dict]]:
+def draw_lesions(rng: np.random.Generator, plan: LesionPlan, anatomy: Anatomy) -> tuple[list[Organ], list[dict]]:
     """Draw the lesions of one patient.
 
     Returns:
@@ -107,9 +105,7 @@ def _plan_nodes(rng: np.random.Generator, side: float) -> list[dict]:
     return records
 
 
-def _volume(
-    rng: np.random.Generator, median_ml: float, log_sd: float, range_ml: tuple[float, float]
-) -> float:
+def _volume(rng: np.random.Generator, median_ml: float, log_sd: float, range_ml: tuple[float, float]) -> float:
     return float(np.clip(rng.lognormal(np.log(median_ml), log_sd), *range_ml))
 
 

@@ -23,9 +23,7 @@ Grid = tuple[tuple[int, int, int], np.ndarray]
 Finish = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]
 
 BLOCK_MM, BLOCK_VOXELS = 100.0, 48  # Source: our choice; a block's arrays stay in the cache.
-N_KNOTS = (
-    12  # Source: our choice; a degree-11 polynomial follows a `BodyMap` over 100 mm to well under a voxel.
-)
+N_KNOTS = 12  # Source: our choice; a degree-11 polynomial follows a `BodyMap` to well under a voxel.
 PROFILE_STEP_MM = 0.25
 
 

@@ -89,15 +89,11 @@ def draw_grids(rng: np.random.Generator, plan: ScanPlan, body: BodyMap) -> tuple
 def _draw_turn(rng: np.random.Generator) -> np.ndarray:
     degrees = rng.uniform(2.0, 6.0, 3) * rng.choice([-1.0, 1.0], 3)
     return (
-        rotation(0, np.deg2rad(degrees[0]))
-        @ rotation(1, np.deg2rad(degrees[1]))
-        @ rotation(2, np.deg2rad(degrees[2]))
+        rotation(0, np.deg2rad(degrees[0])) @ rotation(1, np.deg2rad(degrees[1])) @ rotation(2, np.deg2rad(degrees[2]))
     )
 
 
-def _make_grid(
-    middle: np.ndarray, box_mm: np.ndarray, zooms: tuple, orientation: str, turn: np.ndarray
-) -> Grid:
+def _make_grid(middle: np.ndarray, box_mm: np.ndarray, zooms: tuple, orientation: str, turn: np.ndarray) -> Grid:
     directions = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
     shape, linear = [], np.zeros((3, 3))
     for column, letter in enumerate(orientation):
@@ -163,9 +159,7 @@ def _add_couch(values: np.ndarray, affine: np.ndarray, body: BodyMap) -> None:
     values[air & (depth < -3.0) & (depth > -28.0)] = -940.0
 
 
-def image_pet(
-    rng: np.random.Generator, grid: Grid, body: BodyMap, organs: list[Organ], centre: Centre
-) -> np.ndarray:
+def image_pet(rng: np.random.Generator, grid: Grid, body: BodyMap, organs: list[Organ], centre: Centre) -> np.ndarray:
     """Make the PET (X, Y, Z) float32 [SUV]: activity, blur, and noise that grows with it."""
     values, _ = paint(grid, body, organs, "suv", 0.0)
     zooms = np.linalg.norm(grid[1][:3, :3], axis=0)

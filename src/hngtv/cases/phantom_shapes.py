@@ -254,9 +254,7 @@ class Waves:
     def __call__(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         total = np.zeros_like(x)
         for (kx, ky, kz), phase in zip(self.directions, self.phases, strict=True):
-            total += np.sin(
-                x * x.dtype.type(kx) + y * x.dtype.type(ky) + z * x.dtype.type(kz) + x.dtype.type(phase)
-            )
+            total += np.sin(x * x.dtype.type(kx) + y * x.dtype.type(ky) + z * x.dtype.type(kz) + x.dtype.type(phase))
         return total * x.dtype.type(np.sqrt(2.0 / len(self.phases)))
 
 

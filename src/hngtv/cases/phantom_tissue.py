@@ -35,6 +35,5 @@ def make_pair(
 
 def make_column_pair(name: str, knots: Knots, hu: Value, suv: Value) -> list[Organ]:
     return [
-        Organ(name, Column(tuple((z, side * x, y, rx, ry) for z, x, y, rx, ry in knots)), hu, suv)
-        for side in (1, -1)
+        Organ(name, Column(tuple((z, side * x, y, rx, ry) for z, x, y, rx, ry in knots)), hu, suv) for side in (1, -1)
     ]

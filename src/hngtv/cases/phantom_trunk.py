@@ -68,12 +68,8 @@ def make_neck_muscles(rng: np.random.Generator) -> list[Organ]:
     organs += make_column_pair(
         "scalene", ((-10, 22, -16, 6, 7), (-60, 24, -16, 9, 9), (-120, 32, -22, 12, 12)), hu, suv
     )
-    organs += make_column_pair(
-        "longus", ((30, 8, -3, 7, 4), (-40, 9, 1, 6, 4), (-110, 11, -18, 6, 4)), hu, suv
-    )
-    organs += make_column_pair(
-        "strap", ((-34, 10, 36, 8, 3), (-70, 11, 35, 10, 3), (-120, 12, 30, 11, 4)), hu, suv
-    )
+    organs += make_column_pair("longus", ((30, 8, -3, 7, 4), (-40, 9, 1, 6, 4), (-110, 11, -18, 6, 4)), hu, suv)
+    organs += make_column_pair("strap", ((-34, 10, 36, 8, 3), (-70, 11, 35, 10, 3), (-120, 12, 30, 11, 4)), hu, suv)
     organs += make_pair("masseter", (55, 24, -2), (7, 16, 28), hu, suv, rng)
     organs += make_pair("medial pterygoid", (38, 14, 0), (7, 13, 24), hu, suv, rng)
     organs += make_pair("lateral pterygoid", (38, 22, 30), (10, 15, 11), hu, suv, rng)
@@ -128,16 +124,11 @@ def make_brown_fat(rng: np.random.Generator) -> list[Organ]:
 
 def make_torso(rng: np.random.Generator, girth: float, contrast: bool) -> list[Organ]:
     flesh = Column(
-        tuple(
-            (z - 6, x, y, (rx - 12) * (0.5 + 0.5 * girth), (ry - 10) * girth)
-            for z, x, y, rx, ry in TORSO_KNOTS[1:]
-        )
+        tuple((z - 6, x, y, (rx - 12) * (0.5 + 0.5 * girth), (ry - 10) * girth) for z, x, y, rx, ry in TORSO_KNOTS[1:])
     )
     lung = ((-110, 30, -32, 4, 5), (-124, 40, -32, 22, 24), (-150, 58, -28, 40, 44), (-200, 74, -22, 54, 66))
     lung += ((-300, 82, -15, 62, 84), (-380, 84, -12, 64, 86), (-405, 84, -25, 40, 60))
-    cage = tuple(
-        (z + (12 if i == 0 else 0), x, y, rx + 9, ry + 9) for i, (z, x, y, rx, ry) in enumerate(lung)
-    )
+    cage = tuple((z + (12 if i == 0 else 0), x, y, rx + 9, ry + 9) for i, (z, x, y, rx, ry) in enumerate(lung))
     blood = 150.0 if contrast else 42.0
     heart_suv = float(rng.choice([1.8, 3.0, 8.0]) * rng.uniform(0.85, 1.2))
     organs = [Organ("chest muscle", flesh, MUSCLE_HU, 0.75)]
@@ -174,8 +165,6 @@ def make_torso(rng: np.random.Generator, girth: float, contrast: bool) -> list[O
 def _ribs(cage: Knots) -> list[Organ]:
     wall = tuple((z, x, y, rx - 1, ry - 1) for z, x, y, rx, ry in cage)
     return [
-        Organ(
-            "ribs", Column(tuple((z, side * x, y, rx, ry) for z, x, y, rx, ry in wall), 21.0, 0.5), 0.0, 0.0
-        )
+        Organ("ribs", Column(tuple((z, side * x, y, rx, ry) for z, x, y, rx, ry in wall), 21.0, 0.5), 0.0, 0.0)
         for side in (1, -1)
     ]

@@ -72,13 +72,11 @@ class Failure:
     reason: str
 
 
-def prepare_images(
-    images: CheckedImages, spacing_mm: tuple[float, float, float], box: Box | None = None
-) -> Volume:
+def prepare_images(images: CheckedImages, spacing_mm: tuple[float, float, float], box: Box | None = None) -> Volume:
     """CT and PET on the world-aligned grid that just covers the CT, or on the part of it that a box touches.
 
-    Values are rounded as in the store, so that a new patient is seen exactly as a stored one. Outside its image CT is
-    -1024 HU, and PET is SUV 0.
+    Values are rounded as in the store, so that a new patient is seen exactly as a stored one. Outside its image
+    CT is -1024 HU, and PET is SUV 0.
     """
     grid = Grid.axis_aligned(images.ct.grid.bounds(), spacing_mm)
     if box is not None:
@@ -146,9 +144,7 @@ def _prepare_missing(
                 bar.update()
             return
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            min(n_workers, len(cases)), spawn, initializer=_follow_parent
-        ) as pool:
+        with ProcessPoolExecutor(min(n_workers, len(cases)), spawn, initializer=_follow_parent) as pool:
             jobs = {pool.submit(_prepare_or_fail, case, folder, grids): case for case in cases}
             try:
                 for job in as_completed(jobs):
@@ -185,9 +181,7 @@ def _prepare_case(case: RawCase, folder: Path, grids: GridSettings) -> PreparedC
             _write_case(case, temporary, grids)
         prepared = open_case(case, folder / name)
     if prepared is None:
-        raise InputError(
-            f"case {case.case_id}: its files changed while it was prepared; run the same command again"
-        )
+        raise InputError(f"case {case.case_id}: its files changed while it was prepared; run the same command again")
     return prepared
 
 
@@ -225,15 +219,13 @@ def _write_level(images: CheckedImages, folder: Path, level: Level, grids: GridS
 
 
 def sample_foreground(target: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """`N_FOREGROUND` random voxels of each label present (with repeats if it has fewer), (N, 3); always the same."""
+    """`N_FOREGROUND` voxels of each label present, (N, 3); random but always the same, repeated if too few."""
     rng = np.random.default_rng(0)
     samples = [np.zeros((0, 3), dtype=np.int16)]
     for label in LABELS[1:]:
         voxels = np.argwhere(target == label)
         if len(voxels):
-            samples.append(
-                rng.choice(voxels, N_FOREGROUND, replace=len(voxels) < N_FOREGROUND).astype(np.int16)
-            )
+            samples.append(rng.choice(voxels, N_FOREGROUND, replace=len(voxels) < N_FOREGROUND).astype(np.int16))
     return np.concatenate(samples)
 
 
@@ -245,12 +237,12 @@ def _killed(case: RawCase) -> Failure:
     return Failure(
         case.case_id,
         f"case {case.case_id}: a worker process was killed, most likely for lack of memory; "
-        "run the same command again with n_workers=1",
+        "run hngtv prepare with n_workers=1",
     )
 
 
 def _follow_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent, and end with it, since a worker of a killed one would wait forever."""
+    """In a worker: leave Ctrl-C to the parent, and end with it: a worker of a killed one would wait forever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 

@@ -7,9 +7,9 @@
         {fine,coarse}_target.npy       (X, Y, Z) uint8 labels             only with a target
         {fine,coarse}_foreground.npy   (N, 3) int16 voxel indices         only with a target
 
-The name depends on where the files of the case lie and on its PET factor, so that two cohorts which both call a patient
-P01, or two manifests with different targets, share a store without undoing each other's work. Centre and split are not
-stored: they come from the manifest, so that editing them there takes effect at once.
+The name depends on where the files of the case lie and on its PET factor, so that two cohorts which both call a
+patient P01, or two manifests with different targets, share a store without undoing each other's work. Centre and
+split are not stored: they come from the manifest, so that editing them there takes effect at once.
 """
 
 from collections.abc import Mapping
@@ -126,7 +126,7 @@ class PreparedCase:
             level: "fine" or "coarse".
             slices: Starts may be negative and stops beyond the end: there CT is -1024, PET 0 and target 0.
         Returns:
-            Image (2, X, Y, Z) float32, CT in HU and PET in SUV, and target (X, Y, Z) uint8, 0 without a target.
+            Image (2, X, Y, Z) float32, CT in HU and PET in SUV; target (X, Y, Z) uint8, 0 without a target.
         Raises:
             InputError: The store was damaged after it was opened.
         """
@@ -148,7 +148,7 @@ class PreparedCase:
         return self.read_crop(level, (x, y, z))
 
     def foreground_voxels(self, level: Level) -> NDArray[np.int16]:
-        """A sample of target voxels to centre crops on, (N, 3) indices; each label present has an equal share.
+        """A sample of target voxels to centre crops on, (N, 3) indices; labels present have equal shares.
 
         A voxel of a small target may occur more than once. (0, 3) for an empty or missing target.
         """
@@ -161,9 +161,7 @@ class PreparedCase:
         try:
             return np.load(path, mmap_mode="r")
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"case {self.case_id}: {path} cannot be read ({error}); run hngtv prepare again"
-            ) from None
+            raise InputError(f"case {self.case_id}: {path} cannot be read ({error}); run hngtv prepare again") from None
 
 
 def array_name(level: Level, name: str) -> str:
@@ -171,7 +169,7 @@ def array_name(level: Level, name: str) -> str:
 
 
 def folder_name(case: RawCase) -> str:
-    """Name of a case's folder in the store: its id and 8 hexadecimal digits of its files' paths and PET factor."""
+    """Name of a case's folder in the store: its id and 8 hex digits of its files' paths and PET factor."""
     paths = {name: str(path) for name, path in source_files(case).items()}
     return f"{case.case_id}-{sha256_of([paths, pet_factor_of(case)])[:8]}"
 
@@ -193,7 +191,7 @@ def pet_factor_of(case: RawCase) -> float:
 
 
 def open_case(case: RawCase, folder: Path) -> PreparedCase | None:
-    """Open a case's folder in the store; None if the case is absent, damaged, or made from other files or factors.
+    """Open a case's folder in the store; None if the case is absent, damaged, or made from other files.
 
     A file whose time changed but whose bytes did not still counts as the same.
     """
@@ -249,9 +247,7 @@ def _sources_unchanged(case: RawCase, folder: Path, record: Mapping[str, Any]) -
     if recorded.keys() != present.keys():
         return False
     stamps = {name: file_stamp(path) for name, path in present.items()}
-    touched = [
-        name for name, stamp in stamps.items() if any(recorded[name][key] != stamp[key] for key in stamp)
-    ]
+    touched = [name for name, stamp in stamps.items() if any(recorded[name][key] != stamp[key] for key in stamp)]
     for name in touched:
         same_size = stamps[name]["size"] == recorded[name]["size"]
         if not same_size or file_digest(present[name]) != recorded[name]["sha256"]:

@@ -1,8 +1,13 @@
 """Compare arms: table, statistics, report.
 
+    hngtv compare runs=runs out=comparison
+    hngtv compare runs=runs out=comparison reference=single_stage_ag metric=surface_dice_2mm
+
 Finds every run folder (settings.json and scores.csv) below `runs`, groups the runs by arm, and writes into `out`:
 report.html (one file, pictures inside), table.csv (a row per arm and class) and scores.csv (the scores of all runs).
 Arms are compared on the folds that all of them have, patient by patient; several seeds of a patient are averaged first.
+
+Exit status: 0 done, 2 bad settings or input.
 """
 
 from hngtv.config import CompareSettings
@@ -40,9 +45,7 @@ def run(settings: CompareSettings) -> None:
     print(settings.out / "report.html")
 
 
-def build_comparison(
-    found: list[Run], unfinished: list[str], reference: str | None, metric: str
-) -> Comparison:
+def build_comparison(found: list[Run], unfinished: list[str], reference: str | None, metric: str) -> Comparison:
     """Everything the report shows, from the runs.
 
     Raises:

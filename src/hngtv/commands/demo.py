@@ -29,9 +29,7 @@ def run(settings: DemoSettings) -> None:
         phantom.run(PhantomSettings(out=cohort, n_cases=settings.n_cases, seed=settings.seed, size="small"))
     runs = [_run_settings(settings, arm, cohort) for arm in settings.arms]
     _run_side_by_side(runs)
-    compare.run(
-        parse_settings(CompareSettings, compose("compare", [f"runs={settings.out}", f"out={settings.out}"]))
-    )
+    compare.run(parse_settings(CompareSettings, compose("compare", [f"runs={settings.out}", f"out={settings.out}"])))
 
 
 def _run_settings(settings: DemoSettings, arm: str, cohort: Path) -> RunSettings:

@@ -27,9 +27,7 @@ class Command:
 
 
 COMMANDS = {
-    "demo": Command(
-        "demo", "DemoSettings", "walk the whole line on a small phantom cohort and open the report"
-    ),
+    "demo": Command("demo", "DemoSettings", "walk the whole line on a small phantom cohort and open the report"),
     "phantom": Command("phantom", "PhantomSettings", "write a phantom head-and-neck PET/CT cohort"),
     "import": Command("import_cases", "ImportSettings", "check a folder of cases and write its cases.csv"),
     "prepare": Command("prepare", "PrepareSettings", "resample cases into the prepared store"),
@@ -43,7 +41,13 @@ COMMANDS = {
 
 def main() -> None:
     """Console script."""
-    sys.exit(run_command(sys.argv[1:]))
+    try:
+        status = run_command(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = DONE
+    sys.exit(status)
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -167,14 +171,10 @@ def _command_help(name: str, command: Command) -> str:
     groups = sorted(p for p in conf_folder().iterdir() if p.is_dir())
     lines = [f"  {g.name}={'|'.join(sorted(f.stem for f in g.glob('*.yaml')))}" for g in groups]
     choices = ["", "groups (files of conf/):", *lines] if name == "run" else []
-    return "\n".join(
-        [f"hngtv {name}: {docstring}", "", f"settings (conf/{name}.yaml):", "", root.rstrip(), *choices]
-    )
+    return "\n".join([f"hngtv {name}: {docstring}", "", f"settings (conf/{name}.yaml):", "", root.rstrip(), *choices])
 
 
 def _explain(message: str, overrides: Sequence[str]) -> str:
     """Hydra's words in one line, with the override they are about."""
-    first = " ".join(
-        line.strip() for line in message.splitlines() if line.strip() and not line.startswith("    ")
-    )
+    first = " ".join(line.strip() for line in message.splitlines() if line.strip() and not line.startswith("    "))
     return f"settings: {first}"

@@ -1,8 +1,12 @@
 """Score predictions against targets.
 
-Every case of `targets` that has a target must have a prediction, `predictions/<case_id>.nii.gz`, on the target's grid with
-labels 0 background, 1 GTVp, 2 GTVn. A missing or unusable prediction gets the worst score, is listed, and makes the exit
-status 1. To score a part of a cohort, such as one fold, give as `targets` a cases.csv that lists only those cases.
+    hngtv evaluate predictions=DIR targets=DIR/cases.csv out=scores.csv
+
+Every case of `targets` that has a target must have a prediction, `predictions/<case_id>.nii.gz`, on the target's grid
+with labels 0 background, 1 GTVp, 2 GTVn. A missing or unusable prediction gets the worst score and is listed. To score a
+part of a cohort, such as one fold, give as `targets` a cases.csv that lists only those cases.
+
+Exit status: 0 done, 1 some predictions are missing or unusable (listed), 2 bad settings or input.
 """
 
 from pathlib import Path
@@ -22,19 +26,13 @@ def run(settings: EvaluateSettings) -> None:
         CasesFailedError: Some cases had no usable prediction; the scores of all are written.
     """
     if not settings.predictions.is_dir():
-        raise InputError(
-            f"predictions is {settings.predictions}; expected a folder of <case_id>.nii.gz files"
-        )
+        raise InputError(f"predictions is {settings.predictions}; expected a folder of <case_id>.nii.gz files")
     cases = load_cases(settings.targets)
     with_target = [case for case in cases if case.target is not None]
     if not with_target:
-        raise InputError(
-            f"none of the {len(cases)} cases of {settings.targets} has a target to score against"
-        )
+        raise InputError(f"none of the {len(cases)} cases of {settings.targets} has a target to score against")
     _tell_unscored(cases, settings.predictions)
-    scores, failures = score_predictions(
-        with_target, settings.predictions, settings.arm, settings.fold, settings.seed
-    )
+    scores, failures = score_predictions(with_target, settings.predictions, settings.arm, settings.fold, settings.seed)
     write_scores(settings.out, scores)
     print(f"{settings.out}: {len(with_target)} cases")
     for line in mean_lines(scores):

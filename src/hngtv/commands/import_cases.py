@@ -1,15 +1,16 @@
 """Check a folder of cases and write its manifest, cases.csv.
 
     hngtv import data.root=DIR
-    hngtv import data.root=DIR 'data.ct="{case}__CT.nii.gz"' 'data.pet="{case}__PT.nii.gz"' 'data.target="{case}.nii.gz"'
     hngtv import data.root=READ_ONLY_DIR out=cases.csv
+    hngtv import data.root=DIR 'data.ct="{case}_ct.nii"' 'data.pet="{case}_pt.nii"' 'data.target="{case}_gtv.nii"'
 
-Every case is read whole and checked: damaged files, CT and PET swapped or not in HU and SUV, PET elsewhere than the CT,
-targets on another grid or with labels other than 0, 1 and 2. Good cases go into data.root/cases.csv, or into the file
-given by out; a bad one gets a line that says what is wrong and what to do. {case} in a file name stands for the id.
+Every case is read whole and checked: damaged files, CT and PET swapped or not in HU and SUV, PET elsewhere than
+the CT, targets on another grid or with labels other than 0, 1 and 2. Good cases go into data.root/cases.csv, or
+into the file given by out; a bad one gets a line that says what is wrong and what to do. In a file name, {case}
+stands for the case id.
 
-Afterwards edit the manifest freely: centre, split (train or test), pet_unit and pet_factor. A manifest that exists is
-checked and never changed; delete it to make a new one.
+Afterwards edit the manifest freely: centre, split (train or test), pet_unit and pet_factor. A manifest that
+exists is checked and never changed; delete it to make a new one.
 
 Exit status: 0 done, 1 some cases are bad (each listed), 2 bad settings or input.
 """
@@ -80,9 +81,7 @@ def _check_writable(out: Path) -> None:
 def _write(out: Path, cases: Sequence[RawCase]) -> None:
     """Write the manifest unless a different one stands there."""
     if out.is_file() and not _lists(out, cases):
-        raise InputError(
-            f"{out} exists and lists other cases or values; delete it, or give another file with out=FILE"
-        )
+        raise InputError(f"{out} exists and lists other cases or values; delete it, or give another file with out=FILE")
     write_manifest(out, cases)
 
 
@@ -114,7 +113,7 @@ def _tell_unlisted(listed: Sequence[RawCase], root: Path, layout: FolderLayout) 
     missing = [case.case_id for case in found if case.ct.resolve() not in known]
     if missing:
         print(
-            f"warning: {len(missing)} case(s) in {root} are not listed in {MANIFEST_NAME}: {', '.join(missing)}; "
+            f"warning: {len(missing)} case(s) of {root} are not in {MANIFEST_NAME}: {', '.join(missing)}; "
             "add lines for them, or delete it and import again",
             file=sys.stderr,
         )

@@ -58,9 +58,7 @@ def _predict_one(model: "Model", settings: PredictSettings) -> None:
 
     assert settings.ct is not None
     started = time.perf_counter()
-    case = RawCase(
-        settings.out.name.removesuffix(".gz").removesuffix(".nii"), "", settings.ct, settings.pet, None
-    )
+    case = RawCase(settings.out.name.removesuffix(".gz").removesuffix(".nii"), "", settings.ct, settings.pet, None)
     prediction = predict_case(model, case)
     write_prediction(settings.out, prediction, case, model)
     _warn_of_fallback(prediction.roi)
@@ -97,9 +95,7 @@ def _predict_many(model: "Model", settings: PredictSettings) -> None:
         log.info("%d/%d %s: %.1f s", number, len(cases), case.case_id, sum(prediction.seconds.values()))
     print(settings.out)
     if n_failed:
-        raise CasesFailedError(
-            f"{n_failed} of {len(cases)} case(s) failed, each named above; the others are predicted"
-        )
+        raise CasesFailedError(f"{n_failed} of {len(cases)} case(s) failed, each named above; the others are predicted")
 
 
 def _layout_of_training(model: "Model"):

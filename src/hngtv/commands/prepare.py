@@ -4,10 +4,10 @@
     hngtv prepare data.root=DIR/cases.csv n_workers=8
     hngtv prepare data=sts data.root=DIR data.spacing_mm=[2,2,2]
 
-Reads CT, PET and target of every case, checks them, and writes CT in HU and PET in SUV on one grid along the axes of
-the patient: at a fine spacing for segmentation, and at a coarse one for localisation. They go into work_dir/prepared,
-one folder for each case, and may be deleted at any time. Finished cases are skipped, so the same command continues
-where a stopped one left off. `hngtv run` does this by itself.
+Reads CT, PET and target of every case, checks them, and writes CT in HU and PET in SUV on one grid along the axes
+of the patient: at a fine spacing for segmentation, and at a coarse one for localisation. They go into
+work_dir/prepared, one folder for each case, and may be deleted at any time. Finished cases are skipped, so the
+same command continues where a stopped one left off. `hngtv run` does this by itself.
 
 Exit status: 0 done, 1 some cases failed (each listed; the others are prepared), 2 bad settings or input.
 """
@@ -40,9 +40,7 @@ def run(settings: PrepareSettings) -> None:
     with logging_to():
         prepared, failures = prepare_cases(cases, store_dir, grids, settings.n_workers)
     seconds = time.monotonic() - started
-    print(
-        f"{len(prepared)} of {len(cases)} cases are prepared ({seconds:.1f} s): {store_folder(store_dir, grids)}"
-    )
+    print(f"{len(prepared)} of {len(cases)} cases are prepared ({seconds:.1f} s): {store_folder(store_dir, grids)}")
     report_failures(failures, len(cases))
 
 

@@ -42,9 +42,7 @@ def run(settings: RunSettings) -> None:
             _claim(folder, settings)
             failures = _walk(folder, settings)
     except Timeout:
-        raise InputError(
-            f"{folder.root} is in use by another run; choose another run_dir or wait for it"
-        ) from None
+        raise InputError(f"{folder.root} is in use by another run; choose another run_dir or wait for it") from None
     print(folder.scores if folder.scores.is_file() else folder.root)
     if failures:
         raise CasesFailedError(f"{len(failures)} case(s) failed, each named above; the others are finished")
@@ -85,9 +83,7 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
     data = settings.data
     cases = load_cases(data.root, layout_of(data))
     grids = GridSettings(data.spacing_mm, data.coarse_spacing_mm)
-    prepared, unprepared = prepare_cases(
-        cases, settings.work_dir / "prepared", grids, n_workers=os.cpu_count() or 1
-    )
+    prepared, unprepared = prepare_cases(cases, settings.work_dir / "prepared", grids, n_workers=os.cpu_count() or 1)
     failures = [failure.reason for failure in unprepared]
     for reason in failures:
         log.error("%s", reason)
@@ -100,9 +96,7 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
         failures += predict_and_locate(split, settings, folder)
         scored = [case.raw for case in split.test if case.has_target]
         if scored:
-            scores, _ = score_predictions(
-                scored, folder.predictions, settings.arm, str(settings.fold), settings.seed
-            )
+            scores, _ = score_predictions(scored, folder.predictions, settings.arm, str(settings.fold), settings.seed)
             write_scores(folder.scores, scores)
             logger.summarise(_means(scores))
     return failures

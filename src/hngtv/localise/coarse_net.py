@@ -22,9 +22,7 @@ class Finding:
     reason: str
 
 
-def find_box(
-    probability: NDArray, pet_suv: NDArray, grid: Grid, settings: CoarseLocaliser, case_id: str
-) -> Finding:
+def find_box(probability: NDArray, pet_suv: NDArray, grid: Grid, settings: CoarseLocaliser, case_id: str) -> Finding:
     """The box around all components that reach the threshold.
 
     Args:
@@ -49,6 +47,4 @@ def find_box(
         case "whole_volume":
             return Finding(grid.bounds(), 0.0, f"fallback:whole_volume ({why})")
         case "fail":
-            raise InputError(
-                f"{case_id}: the coarse localiser found {why}; localiser.on_empty=pet_rule goes on"
-            )
+            raise InputError(f"{case_id}: the coarse localiser found {why}; localiser.on_empty=pet_rule goes on")

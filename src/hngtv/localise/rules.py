@@ -28,7 +28,7 @@ def pet_rule_box(pet_suv: NDArray, grid: Grid) -> Box:
     hot = np.argwhere(slab > slab.mean() + PET_RULE_Z_SCORE * spread) if spread > 0 else np.empty((0, 3))
     if len(hot) == 0:
         return grid.bounds()
-    points_mm = grid.to_world(hot + [0, 0, n_below])
+    points_mm = grid.to_world(hot + np.array([0, 0, n_below]))
     x, y, _ = points_mm.mean(axis=0)
     half_x, half_y, length = PET_RULE_SIZE_MM[0] / 2, PET_RULE_SIZE_MM[1] / 2, PET_RULE_SIZE_MM[2]
     top = float(points_mm[:, 2].max())

@@ -140,8 +140,7 @@ def score_missing(
     _check_labels(target, "target")
     worst = _worst(image_diagonal_mm(target.shape, spacing_mm))
     return {
-        name: worst
-        | {"volume_ml": 0.0, "target_volume_ml": overlap.volume_ml(class_mask(target, name), spacing_mm)}
+        name: worst | {"volume_ml": 0.0, "target_volume_ml": overlap.volume_ml(class_mask(target, name), spacing_mm)}
         for name in class_names
     }
 
@@ -199,11 +198,7 @@ def image_diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> floa
     Raises:
         InputError: The shape or the spacing is not three positive numbers.
     """
-    if (
-        len(shape) != 3
-        or len(spacing_mm) != 3
-        or not all(0 < size < math.inf for size in (*shape, *spacing_mm))
-    ):
+    if len(shape) != 3 or len(spacing_mm) != 3 or not all(0 < size < math.inf for size in (*shape, *spacing_mm)):
         raise InputError(
             f"grid has shape {tuple(shape)} and spacing {tuple(spacing_mm)} mm: expected three positive "
             "numbers each, check the image header"

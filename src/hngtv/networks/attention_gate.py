@@ -102,9 +102,7 @@ class MultiAttentionGate(nn.Module):
         )
         fused = n_gates > 1 or variant == "reference"
         self.combine = (
-            PointwiseBlock(n_gates * skip_channels, skip_channels, norm, spatial_dims)
-            if fused
-            else nn.Identity()
+            PointwiseBlock(n_gates * skip_channels, skip_channels, norm, spatial_dims) if fused else nn.Identity()
         )
 
     def forward(self, skip: Tensor, gating: Tensor) -> tuple[Tensor, Tensor]:

@@ -69,9 +69,7 @@ class AttentionUNet(nn.Module):
         n_levels = len(widths)
         convolution = CONVOLUTIONS[spatial_dims]
         inputs = (in_channels, *widths[:-1])
-        self.encoder = nn.ModuleList(
-            ConvBlock(a, b, norm, spatial_dims) for a, b in zip(inputs, widths, strict=True)
-        )
+        self.encoder = nn.ModuleList(ConvBlock(a, b, norm, spatial_dims) for a, b in zip(inputs, widths, strict=True))
         self.pool = POOLINGS[spatial_dims](kernel_size=2)
         # decoder[level] and heads[level] work at the resolution of encoder[level]; gates[level - 1] on its skip.
         self.decoder = nn.ModuleList(
@@ -80,25 +78,17 @@ class AttentionUNet(nn.Module):
         )
         self.gating = PointwiseBlock(widths[-1], widths[-1], norm, spatial_dims) if n_gates else None
         self.gates = nn.ModuleList(
-            MultiAttentionGate(
-                widths[level], widths[level + 1], n_gates, variant, norm, spatial_dims, open_gates
-            )
+            MultiAttentionGate(widths[level], widths[level + 1], n_gates, variant, norm, spatial_dims, open_gates)
             for level in range(1, n_levels - 1)
             if n_gates
         )
         n_heads = 1 if deep_supervision == "none" else n_levels - 1
-        self.heads = nn.ModuleList(
-            convolution(widths[level], out_channels, kernel_size=1) for level in range(n_heads)
-        )
+        self.heads = nn.ModuleList(convolution(widths[level], out_channels, kernel_size=1) for level in range(n_heads))
         self.fuse = (
-            convolution(n_heads * out_channels, out_channels, kernel_size=1)
-            if deep_supervision == "fused"
-            else None
+            convolution(n_heads * out_channels, out_channels, kernel_size=1) if deep_supervision == "fused" else None
         )
 
-    def forward(
-        self, images: Tensor, return_attention: bool = False
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, images: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Logits (N, classes, X, Y, Z) of images (N, C, X, Y, Z); with `return_attention` also the alphas by gate."""
         output = self.run(images)
         return (output.logits, output.attention) if return_attention else output.logits
@@ -140,10 +130,7 @@ class AttentionUNet(nn.Module):
         finest = self.heads[0](levels[0])
         if self.fuse is None:
             return finest
-        others = [
-            resize(head(level), finest.shape[2:])
-            for head, level in zip(self.heads[1:], levels[1:], strict=True)
-        ]
+        others = [resize(head(level), finest.shape[2:]) for head, level in zip(self.heads[1:], levels[1:], strict=True)]
         return self.fuse(torch.cat([finest, *others], dim=1))
 
 

@@ -59,9 +59,7 @@ def predict_probabilities(
     for network in networks:
         for dims in _flip_sets(settings.flip_axes):
             logits = _forward(network, batch.flip(dims) if dims else batch, settings, window_voxels)
-            probabilities = (
-                logits.float().softmax(dim=1).flip(dims) if dims else logits.float().softmax(dim=1)
-            )
+            probabilities = logits.float().softmax(dim=1).flip(dims) if dims else logits.float().softmax(dim=1)
             total = probabilities if total is None else total + probabilities
     if total is None:
         raise ValueError("predict_probabilities needs at least one network")

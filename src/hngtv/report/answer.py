@@ -32,8 +32,8 @@ def choose_reference(arms: Mapping[str, Sequence[Run]]) -> str:
 def find_crop_and_gate(arms: Mapping[str, Sequence[Run]]) -> tuple[str, str] | None:
     """The arms that stand for the two sides of the question.
 
-    Crop is a two-stage arm with a learned or rule-made box, without gates if there is one such; gate is a single-stage arm
-    with gates. An arm with true boxes is a bound and answers nothing. None if a side has no arm.
+    Crop is a two-stage arm with found boxes, without gates if there is one such; gate is a single-stage arm with gates. An
+    arm with true boxes is a bound and answers nothing. None if a side has no arm.
     """
     first = {arm: runs[0] for arm, runs in arms.items()}
     crops = [arm for arm, run in first.items() if run.localiser not in ("whole", "oracle")]
@@ -62,14 +62,19 @@ def answer_question(arms: Mapping[str, Sequence[Run]], scores: Sequence[CaseScor
     crop, gate = sides
     rows = [row for row in scores if row.arm in sides]
     pair = compare_arms(rows, "GTV", metric, reference=gate)[0]
-    answer = Answer(_headline(pair, crop, gate), [_numbers(pair), *_cautions(pair)])
-    return answer
+    return Answer(_headline(pair, crop, gate), [_numbers(pair), *_cautions(pair), *_seed_caution(rows)])
 
 
-def effect_rows(arms: Mapping[str, Sequence[Run]], scores: Sequence[CaseScore], metric: str) -> list[tuple[str, PairedDifference]]:
+def effect_rows(
+    arms: Mapping[str, Sequence[Run]], scores: Sequence[CaseScore], metric: str
+) -> list[tuple[str, PairedDifference]]:
     """What each change does alone: cropping with and without gates, gates with and without cropping (GTV)."""
     first = {arm: runs[0] for arm, runs in arms.items()}
-    kinds = {(run.localiser not in ("whole", "oracle"), run.has_gates): arm for arm, run in first.items() if run.localiser != "oracle"}
+    kinds = {
+        (run.localiser not in ("whole", "oracle"), run.has_gates): arm
+        for arm, run in first.items()
+        if run.localiser != "oracle"
+    }
     changes = (
         ("cropping, network without gates", (True, False), (False, False)),
         ("cropping, network with gates", (True, True), (False, True)),
@@ -129,6 +134,12 @@ def _cautions(pair: PairedDifference) -> list[str]:
     if pair.n_missing:
         found.append(f"{pair.n_missing} cases are missing in one of the two arms and count there as the worst value.")
     return found
+
+
+def _seed_caution(rows: Sequence[CaseScore]) -> list[str]:
+    if len({row.seed for row in rows}) > 1:
+        return []
+    return ["One seed only: how much of this is the luck of a single training is unknown."]
 
 
 def _holds_zero(pair: PairedDifference) -> bool:

@@ -1,5 +1,6 @@
-"""Charts of the comparison. Pure functions from numbers to a matplotlib `Figure`, and from a figure to a picture's bytes."""
+"""Charts of the comparison: pure functions from numbers to a `Figure`, and from a figure to the bytes of a picture."""
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,9 +51,14 @@ class Curve:
 def encode(figure: Figure, image_format: str = "webp") -> bytes:
     """A figure as the bytes of a picture file, "webp" or "png"."""
     stream = io.BytesIO()
-    options = {"pil_kwargs": {"quality": WEBP_QUALITY, "method": 6}} if image_format == "webp" else {}
+    options = {"pil_kwargs": {"quality": WEBP_QUALITY}} if image_format == "webp" else {}
     figure.savefig(stream, format=image_format, facecolor="white", **options)
     return stream.getvalue()
+
+
+def data_url(figure: Figure) -> str:
+    """A figure as a URL that holds the whole picture."""
+    return "data:image/webp;base64," + base64.b64encode(encode(figure)).decode("ascii")
 
 
 def colours_of(arms: Sequence[str]) -> dict[str, str]:
@@ -69,9 +75,12 @@ def draw_distributions(values: Mapping[str, ArrayLike], metric: str, colours: Ma
         colours: Of the arms.
     """
     figure, axis = _single(0.75 + 0.5 * len(values))
+    names = []
     for row, (arm, cases) in enumerate(values.items()):
         numbers = np.asarray(cases, dtype=float)
+        n_infinite = int((~np.isfinite(numbers)).sum())
         numbers = numbers[np.isfinite(numbers)]
+        names.append(f"{arm} (and {n_infinite} infinite)" if n_infinite else arm)
         if numbers.size == 0:
             continue
         axis.boxplot(
@@ -82,7 +91,7 @@ def draw_distributions(values: Mapping[str, ArrayLike], metric: str, colours: Ma
         jitter = 0.18 * (((np.arange(numbers.size) * 0.618) % 1) * 2 - 1)
         axis.scatter(numbers, row + jitter, s=26, color=colours[arm], alpha=0.75, linewidths=0, zorder=3)
         axis.scatter([numbers.mean()], [row], s=60, marker="D", facecolor="white", edgecolor="black", zorder=4)
-    _name_rows(axis, list(values))
+    _name_rows(axis, names)
     if metric != "hd95_mm":
         axis.set_xlim(-0.03, 1.03)
     axis.set_xlabel(f"{METRIC_LABELS[metric]} per case: dots; box: quartiles; line: median; diamond: mean", fontsize=9)
@@ -122,7 +131,7 @@ def draw_differences(pairs: Sequence[PairedDifference], colours: Mapping[str, st
 
 
 def draw_coverage(points: Sequence[BoxPoint]) -> Figure:
-    """Share of the tumour inside the cropped box against the box's volume; a cross is a case in which the rule fell back.
+    """Share of the tumour inside the cropped box against the box's volume; a cross is a box by fallback.
 
     Good is up and to the left: a small box that holds everything.
     """
@@ -140,7 +149,8 @@ def draw_coverage(points: Sequence[BoxPoint]) -> Figure:
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda ml, _: f"{ml:g}"))
     axis.xaxis.set_minor_formatter(FuncFormatter(lambda ml, _: f"{ml:g}" if f"{ml:g}"[0] in "25" else ""))
-    axis.set_ylim(0, 102)
+    lowest = min((p.covered_fraction for p in points), default=0.0)
+    axis.set_ylim(max(0.0, 10 * np.floor(10 * lowest) - 10), 102)
     axis.set_xlabel("volume of the cropped box, margin included [ml]", fontsize=9)
     axis.set_ylabel("tumour inside the box [%]", fontsize=9)
     axis.legend(fontsize=8, loc="lower right", frameon=False)
@@ -161,7 +171,13 @@ def draw_curves(curves: Sequence[Curve], colours: Mapping[str, str]) -> Figure:
         for curve in (curve for curve in curves if curve.panel == panel):
             label = None if curve.arm in labelled else curve.arm
             labelled.add(curve.arm)
-            axis.plot(*smooth(curve.steps, curve.values), color=colours[curve.arm], linewidth=1.3, alpha=0.85, label=label)
+            axis.plot(
+                *smooth(curve.steps, curve.values),
+                color=colours[curve.arm],
+                linewidth=1.3,
+                alpha=0.85,
+                label=label,
+            )
         axis.set_title(panel, fontsize=9)
         axis.set_xlabel("step", fontsize=9)
         axis.tick_params(labelsize=8)

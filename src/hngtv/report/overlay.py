@@ -70,9 +70,7 @@ def load_view(case: RawCase, prediction: Path | None = None, box: Box | None = N
         pet = Image(pet.values * np.float32(case.pet_factor), pet.grid, pet.digest)
     target = read_image(case.target) if case.target else None
     if target is not None and grid_difference(target.grid, ct.grid):
-        raise InputError(
-            f"case {case.case_id}: target and CT differ ({grid_difference(target.grid, ct.grid)})"
-        )
+        raise InputError(f"case {case.case_id}: target and CT differ ({grid_difference(target.grid, ct.grid)})")
     labels = None
     if prediction is not None:
         try:
@@ -85,8 +83,8 @@ def load_view(case: RawCase, prediction: Path | None = None, box: Box | None = N
 def draw_case(view: CaseView, title: str = "") -> Figure:
     """Axial, coronal and sagittal slices through the tumour: CT above, CT with PET below.
 
-    The slices are those with the most tumour; without a target those with the most prediction; else the middle of the box
-    or of the image. Radiological convention: the patient's right is on the left.
+    The slices are those with the most tumour; without a target those with the most prediction; else the middle of the
+    box or of the image. Radiological convention: the patient's right is on the left.
     """
     region = view_region(view)
     centre = central_voxel(view)
@@ -122,10 +120,10 @@ def draw_axial_series(view: CaseView, n_slices: int = 12, with_pet: bool = True)
 
 
 def axial_indices(view: CaseView, n_slices: int) -> list[int]:
-    """Slice numbers along z, low to high, through tumour and prediction (through the shown region if both are empty)."""
+    """Slice numbers along z, low to high, through tumour and prediction; through the shown region if both are empty."""
     found = bounding_slices(_marked(view))
     span = found[2] if found else view_region(view)[2]
-    return [int(round(z)) for z in np.linspace(span.start, span.stop - 1, n_slices)]
+    return [round(z) for z in np.linspace(span.start, span.stop - 1, n_slices)]
 
 
 def draw_slice(
@@ -215,14 +213,12 @@ def _draw_pet(axis: Axes, pet: Image, plane_grid: Grid, through: int, extent: Se
     low, high = PET_WINDOW_SUV
     strength = np.clip((suv - low) / (high - low), 0, 1)
     axis.imshow(
-        suv.T, cmap="hot", vmin=low, vmax=high, alpha=np.minimum(1.3 * strength, 0.8).T, origin="lower", extent=tuple(extent),
-        interpolation="bilinear",
+        suv.T, cmap="hot", vmin=low, vmax=high, alpha=np.minimum(1.3 * strength, 0.8).T, origin="lower",
+        extent=tuple(extent), interpolation="bilinear",
     )  # fmt: skip
 
 
-def _draw_outlines(
-    axis: Axes, labels: NDArray, colours: dict[int, str], style: str, extent: Sequence[float]
-) -> None:
+def _draw_outlines(axis: Axes, labels: NDArray, colours: dict[int, str], style: str, extent: Sequence[float]) -> None:
     """Outline every label; a rim of background closes outlines at the edge of the picture."""
     n_across, n_up = labels.shape
     step_across, step_up = extent[1] / n_across, extent[3] / n_up
@@ -254,9 +250,7 @@ def _draw_box(axis: Axes, view: CaseView, plane: str, index: int, region: tuple[
     spacing = view.ct.grid.spacing_mm
     corner = [(box[a].start - region[a].start) * spacing[a] for a in (across, up)]
     size = [(box[a].stop - box[a].start) * spacing[a] for a in (across, up)]
-    axis.add_patch(
-        Rectangle((corner[0], corner[1]), size[0], size[1], fill=False, edgecolor=BOX_COLOUR, linewidth=1.2)
-    )
+    axis.add_patch(Rectangle((corner[0], corner[1]), size[0], size[1], fill=False, edgecolor=BOX_COLOUR, linewidth=1.2))
 
 
 def _annotate(axis: Axes, plane: str, text: str, extent: Sequence[float]) -> None:
@@ -281,9 +275,7 @@ def _annotate(axis: Axes, plane: str, text: str, extent: Sequence[float]) -> Non
     y, x = extent[3] * 0.05, extent[1] * 0.95
     axis.plot([x, x - length_mm], [y, y], color="white", linewidth=2.5, solid_capstyle="butt",
               path_effects=style["path_effects"])  # fmt: skip
-    axis.text(
-        x, y + extent[3] * 0.015, f"{length_mm:.0f} mm", ha="left", va="bottom", **(style | {"fontsize": 7})
-    )
+    axis.text(x, y + extent[3] * 0.015, f"{length_mm:.0f} mm", ha="left", va="bottom", **(style | {"fontsize": 7}))
 
 
 def _position_mm(grid: Grid, axis: int, index: int) -> float:
@@ -295,9 +287,7 @@ def _position_mm(grid: Grid, axis: int, index: int) -> float:
 
 def _add_legend(figure: Figure, view: CaseView) -> None:
     handles = [
-        Line2D(
-            [], [], color=colours[label], linestyle=style, linewidth=2, label=f"{LABEL_NAMES[label]} {word}"
-        )
+        Line2D([], [], color=colours[label], linestyle=style, linewidth=2, label=f"{LABEL_NAMES[label]} {word}")
         for labels, colours, style, word in (
             (view.target, TRUTH_COLOURS, "solid", "truth"),
             (view.prediction, PREDICTION_COLOURS, "dashed", "prediction"),

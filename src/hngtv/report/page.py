@@ -1,6 +1,5 @@
 """The report: one HTML file that needs nothing else, pictures included."""
 
-import base64
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -15,8 +14,10 @@ from hngtv.errors import InputError
 from hngtv.metrics.score import CaseScore
 from hngtv.report import figures
 from hngtv.report.answer import MIN_CASES, answer_question, effect_rows, format_interval
-from hngtv.report.overlay import draw_case, load_view
+from hngtv.report.browse import pick_cases, view_of
+from hngtv.report.overlay import draw_case
 from hngtv.report.runs import Run, describe_arm
+from hngtv.report.statistics import METRICS
 from hngtv.report.tables import (
     FULL_COVERAGE,
     Comparison,
@@ -30,6 +31,7 @@ from hngtv.report.tables import (
 from hngtv.run_folder import read_csv, write_text
 
 TEMPLATE = "report.html.jinja"
+NO_NUMBER = "\N{EN DASH}"
 
 
 def write_report(path: Path, comparison: Comparison) -> None:
@@ -42,41 +44,25 @@ def render_report(comparison: Comparison) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = format_number
+    environment.filters |= {"number": format_number, "signed": format_signed, "count": format_count}
     return environment.get_template(TEMPLATE).render(**_content(comparison))
-
-
-def pick_cases(scores: Sequence[CaseScore], class_name: str = "GTV") -> dict[str, CaseScore]:
-    """The rows with the best, the median and the worst Dice; fewer where there are fewer rows."""
-    rows = sorted((r for r in scores if r.class_name == class_name), key=lambda r: (-r.dice, r.case_id))
-    if not rows:
-        return {}
-    picks = {"best": rows[0], "median": rows[len(rows) // 2], "worst": rows[-1]}
-    chosen: dict[str, CaseScore] = {}
-    for name in ("best", "worst", "median"):
-        if picks[name] not in chosen.values():
-            chosen[name] = picks[name]
-    return {name: chosen[name] for name in picks if name in chosen}
-
-
-def draw_run_case(run: Run, case_id: str, title: str = "") -> Figure:
-    """A case of a run in three planes, with its prediction and the box that was cropped.
-
-    Raises:
-        InputError: The run does not list the case, or its images cannot be read.
-    """
-    if case_id not in run.cases:
-        raise InputError(f"case {case_id} is not in {run.folder.root / 'cases.csv'}, so there is no picture of it")
-    roi = run.rois.get(case_id)
-    box = None if roi is None else roi.box.expand(run.margin_mm)
-    return draw_case(load_view(run.cases[case_id], run.folder.prediction(case_id), box), title)
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
     """A number for a table; a dash where there is none, and a word for an infinite one."""
     if value is None or value == "" or np.isnan(float(value)):
-        return "–"
+        return NO_NUMBER
     return "infinite" if np.isinf(float(value)) else f"{float(value):.{digits}f}"
+
+
+def format_signed(value: float | None, digits: int = 3) -> str:
+    text = format_number(value, digits)
+    return text if text[0] in ("-", NO_NUMBER) else f"+{text}"
+
+
+def format_count(value: float | None) -> str:
+    text = format_number(value, 0)
+    return f"{int(text):,}" if text.isdigit() else text
 
 
 def load_curves(runs: Sequence[Run]) -> list[figures.Curve]:
@@ -111,7 +97,9 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "charts": _charts(comparison),
         "overlays": _overlays(comparison),
         "failures": failure_rows(comparison.runs),
-        "n_full": {run.localiser: _full_coverage(comparison.runs, run.localiser) for run in comparison.runs if run.rois},
+        "n_full": {
+            run.localiser: _full_coverage(comparison.runs, run.localiser) for run in comparison.runs if run.rois
+        },
         "metric_label": figures.METRIC_LABELS[comparison.metric],
         "format_interval": format_interval,
         "full_coverage": FULL_COVERAGE,
@@ -154,9 +142,7 @@ def _arm_row(arm: str, runs: Sequence[Run]) -> dict[str, Any]:
 def _charts(comparison: Comparison) -> dict[str, str]:
     """Charts as data URLs; one that has nothing to show is absent."""
     colours = figures.colours_of(list(comparison.arms))
-    values = {
-        arm: _values_by_case(comparison.scores, arm, comparison.metric) for arm in comparison.arms
-    }
+    values = {arm: _values_by_case(comparison.scores, arm, comparison.metric) for arm in comparison.arms}
     charts: dict[str, Callable[[], Figure]] = {
         "distributions": lambda: figures.draw_distributions(values, comparison.metric, colours)
     }
@@ -167,19 +153,16 @@ def _charts(comparison: Comparison) -> dict[str, str]:
         charts["coverage"] = lambda: figures.draw_coverage(points)
     if curves:
         charts["curves"] = lambda: figures.draw_curves(curves, colours)
-    return {name: data_url(draw()) for name, draw in charts.items()}
+    return {name: figures.data_url(draw()) for name, draw in charts.items()}
 
 
 def _values_by_case(scores: Sequence[CaseScore], arm: str, metric: str) -> list[float]:
-    values: dict[str, list[float]] = {}
+    """One value for each case of the cohort: the mean of its rows, or the worst value where the arm lacks it."""
+    values: dict[str, list[float]] = {row.case_id: [] for row in scores}
     for row in scores:
         if row.arm == arm and row.class_name == "GTV":
-            values.setdefault(row.case_id, []).append(getattr(row, metric))
-    return [float(np.mean(v)) for v in values.values()]
-
-
-def data_url(figure: Figure) -> str:
-    return "data:image/webp;base64," + base64.b64encode(figures.encode(figure)).decode("ascii")
+            values[row.case_id].append(getattr(row, metric))
+    return [float(np.mean(v)) if v else METRICS[metric].worst for v in values.values()]
 
 
 def _overlays(comparison: Comparison) -> dict[str, list[dict[str, str]]]:
@@ -204,7 +187,7 @@ def _overlay(runs: Sequence[Run], rank: str, row: CaseScore) -> dict[str, str]:
         covered = "" if roi.covered_fraction is None else f", holds {100 * roi.covered_fraction:.0f} % of the tumour"
         caption += f" Box {roi.reason}{covered}."
     try:
-        return {"caption": caption, "picture": data_url(draw_run_case(run, row.case_id)), "problem": ""}
+        return {"caption": caption, "picture": figures.data_url(draw_case(view_of(run, row.case_id))), "problem": ""}
     except InputError as error:
         return {"caption": caption, "picture": "", "problem": str(error)}
 

@@ -77,9 +77,7 @@ class Run:
             return {}
         scored = set(self.case_ids)
         rows = [roi for roi in read_rois(self.folder.rois) if roi.case_id in scored]
-        return {
-            roi.case_id: roi for roi in rows if roi.localiser == self.localiser or len(rows) == len(scored)
-        }
+        return {roi.case_id: roi for roi in rows if roi.localiser == self.localiser or len(rows) == len(scored)}
 
     @cached_property
     def training(self) -> dict[str, float]:
@@ -92,7 +90,7 @@ class Run:
 
 
 def find_runs(root: Path) -> tuple[list[Run], list[str]]:
-    """Find the runs below a folder (or the folder itself), sorted by arm, fold and seed.
+    """Find the runs below a folder (or the folder itself), single-stage arms first, then by arm, fold and seed.
 
     Returns:
         The finished runs, those with `settings.json` and `scores.csv`; and the names of folders with settings of an arm
@@ -102,9 +100,7 @@ def find_runs(root: Path) -> tuple[list[Run], list[str]]:
         InputError: The folder is missing, holds no finished run, or holds one arm, fold and seed twice.
     """
     if not root.is_dir():
-        raise InputError(
-            f"runs is {root}, which is not a folder; expected a folder with run folders below it"
-        )
+        raise InputError(f"runs is {root}, which is not a folder; expected a folder with run folders below it")
     runs, unfinished = [], []
     for folder in _run_folders(root):
         if folder.scores.is_file():
@@ -113,11 +109,9 @@ def find_runs(root: Path) -> tuple[list[Run], list[str]]:
             unfinished.append(_name_of(folder.root, root))
     if not runs:
         hint = f"; {len(unfinished)} unfinished: {', '.join(unfinished[:3])}" if unfinished else ""
-        raise InputError(
-            f"no finished run below {root}: expected folders with settings.json and scores.csv{hint}"
-        )
+        raise InputError(f"no finished run below {root}: expected folders with settings.json and scores.csv{hint}")
     _check_unique(runs)
-    return sorted(runs, key=lambda run: (run.arm, run.fold, run.seed)), unfinished
+    return sorted(runs, key=_place_in_report), unfinished
 
 
 def read_run(folder: Path, root: Path | None = None) -> Run:
@@ -148,9 +142,7 @@ def first_run(*roots: Path) -> Path:
         for folder in _run_folders(root):
             if folder.scores.is_file():
                 return folder.root
-    raise InputError(
-        f"no finished run below {', '.join(map(str, roots))}; run `hngtv demo` first or set HNGTV_RUN"
-    )
+    raise InputError(f"no finished run below {', '.join(map(str, roots))}; run `hngtv demo` first or set HNGTV_RUN")
 
 
 def runs_by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -202,6 +194,12 @@ def _is_run(folder: Path) -> bool:
         return True
     settings = read_json(folder / "settings.json")
     return isinstance(settings, dict) and "arm" in settings
+
+
+def _place_in_report(run: Run) -> tuple[int, bool, str, str, int]:
+    """Single-stage arms first, bounds last; without gates before with gates."""
+    stage = {"whole": 0, "oracle": 2}.get(run.localiser, 1)
+    return stage, run.has_gates, run.arm, run.fold, run.seed
 
 
 def _check_unique(runs: Sequence[Run]) -> None:

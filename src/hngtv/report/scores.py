@@ -37,8 +37,8 @@ def score_predictions(
     """Score `predictions_dir/<case_id>.nii.gz` against the target of every case.
 
     Args:
-        cases: The cases that were to be predicted, each with a target. One whose prediction is missing, unreadable or on
-            another grid than its target gets the worst score and is listed.
+        cases: The cases that were to be predicted, each with a target. One whose prediction is missing, unreadable or
+            on another grid than its target gets the worst score and is listed.
         predictions_dir: Folder of label maps (0 background, 1 GTVp, 2 GTVn).
         arm: Written into every row.
         fold: Written into every row.
@@ -91,9 +91,7 @@ def read_prediction(path: Path, target_grid: Grid) -> LabelArray:
     image = read_image(path)
     difference = grid_difference(image.grid, target_grid)
     if difference:
-        raise InputError(
-            f"{path.name} is on another grid than the target ({difference}); write it on the CT grid"
-        )
+        raise InputError(f"{path.name} is on another grid than the target ({difference}); write it on the CT grid")
     return image.values
 
 

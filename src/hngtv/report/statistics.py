@@ -156,9 +156,7 @@ def summarise(rows: Iterable[ScoreRow], class_name: str, metric: str) -> list[Ar
     return [_summarise_arm(arm, arm_rows, case_ids, kind) for arm, arm_rows in rows_of_arm.items()]
 
 
-def compare_arms(
-    rows: Iterable[ScoreRow], class_name: str, metric: str, reference: str
-) -> list[PairedDifference]:
+def compare_arms(rows: Iterable[ScoreRow], class_name: str, metric: str, reference: str) -> list[PairedDifference]:
     """Compares every arm with a reference arm, paired by patient.
 
     Args:
@@ -259,9 +257,7 @@ def _cohort(rows_of_arm: Mapping[str, list[CaseScore]]) -> list[str]:
     return sorted({row.case_id for arm_rows in rows_of_arm.values() for row in arm_rows})
 
 
-def _mean_by_case(
-    rows: Sequence[CaseScore], case_ids: Iterable[str], read: Callable[[CaseScore], float]
-) -> Values:
+def _mean_by_case(rows: Sequence[CaseScore], case_ids: Iterable[str], read: Callable[[CaseScore], float]) -> Values:
     """One value per case, the mean over its rows; NaN where the arm lacks the case."""
     values: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -269,9 +265,7 @@ def _mean_by_case(
     return np.array([np.mean(values[case_id]) if case_id in values else np.nan for case_id in case_ids])
 
 
-def _summarise_arm(
-    arm: str, rows: Sequence[CaseScore], case_ids: Sequence[str], metric: Metric
-) -> ArmSummary:
+def _summarise_arm(arm: str, rows: Sequence[CaseScore], case_ids: Sequence[str], metric: Metric) -> ArmSummary:
     values = _mean_by_case(rows, case_ids, attrgetter(metric.name))
     n_missing = int(np.isnan(values).sum())
     values = np.nan_to_num(values, nan=metric.worst, posinf=np.inf)
@@ -353,9 +347,7 @@ def _bootstrap_interval(values: Values, metric: Metric) -> tuple[float, float, s
 
 def _aggregate_arm(arm: str, rows: Sequence[CaseScore], target_ml: Mapping[str, float]) -> AggregatedDice:
     both_ml = _mean_by_case(rows, target_ml, lambda row: row.volume_ml + row.target_volume_ml)
-    twice_overlap_ml = _mean_by_case(
-        rows, target_ml, lambda row: row.dice * (row.volume_ml + row.target_volume_ml)
-    )
+    twice_overlap_ml = _mean_by_case(rows, target_ml, lambda row: row.dice * (row.volume_ml + row.target_volume_ml))
     both_ml = np.where(np.isnan(both_ml), list(target_ml.values()), both_ml)
     twice_overlap_ml = np.nan_to_num(twice_overlap_ml, nan=0.0)
     dice = np.divide(twice_overlap_ml, both_ml, out=np.zeros_like(both_ml), where=both_ml > 0)

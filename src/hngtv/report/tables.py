@@ -18,13 +18,24 @@ from hngtv.report.statistics import (
 )
 
 TABLE_COLUMNS = (
-    "arm", "class_name", "n_cases", "n_runs", "n_missing", "n_dice_zero", "dice_mean", "dice_low", "dice_high", "dice_median",
-    "dice_aggregated", "hd95_median_mm", "surface_dice_2mm_mean", "precision_mean", "recall_mean", "volume_error_ml",
-    "absolute_volume_error_ml", "reference", "metric", "difference", "difference_low", "difference_high", "p_value", "p_holm",
-    "n_better", "n_worse", "box_covered_fraction", "box_ml_median", "n_fallbacks", "training_steps", "training_s",
+    "arm", "class_name", "n_cases", "n_runs", "n_missing", "n_dice_zero", "dice_mean", "dice_low", "dice_high",
+    "dice_median", "dice_aggregated", "hd95_median_mm", "surface_dice_2mm_mean", "precision_mean", "recall_mean",
+    "volume_error_ml", "absolute_volume_error_ml", "reference", "metric", "difference", "difference_low",
+    "difference_high", "p_value", "p_holm", "n_better", "n_worse", "box_covered_fraction", "box_ml_median", "n_fallbacks", "training_steps", "training_s",
     "n_parameters",
 )  # fmt: skip
-ARM_SETTINGS = ("arm", "run_dir", "work_dir", "fold", "seed", "localiser", "network", "roi", "logger", "inference")
+ARM_SETTINGS = (
+    "arm",
+    "run_dir",
+    "work_dir",
+    "fold",
+    "seed",
+    "localiser",
+    "network",
+    "roi",
+    "logger",
+    "inference",
+)
 """Settings that may differ between arms: what an arm is, and where it lies."""
 FULL_COVERAGE = 0.999
 """Share of the tumour from which a box counts as holding all of it. Source: our choice."""
@@ -96,7 +107,12 @@ def table_rows(comparison: Comparison) -> list[dict[str, Any]]:
         pairs = {pair.arm: pair for pair in comparison.pairs[class_name]}
         aggregated = {a.arm: a.value for a in summarise_aggregated_dice(comparison.scores, class_name)}
         for arm, runs in comparison.arms.items():
-            row = {"arm": arm, "class_name": class_name, "n_runs": len(runs), "dice_aggregated": aggregated[arm]}
+            row = {
+                "arm": arm,
+                "class_name": class_name,
+                "n_runs": len(runs),
+                "dice_aggregated": aggregated[arm],
+            }
             row |= _score_cells(comparison, class_name, arm) | _pair_cells(pairs.get(arm))
             row |= box_cells(box_points(runs)) | training_cells(runs)
             rows.append({key: _rounded(value) for key, value in row.items()})
@@ -107,7 +123,10 @@ def box_points(runs: Iterable[Run]) -> list[BoxPoint]:
     """Coverage and volume of the cropped box (margin included) of every scored case that has a known target."""
     return [
         BoxPoint(
-            run.localiser, roi.covered_fraction, roi.box.expand(run.margin_mm).volume_ml, roi.reason != "found"
+            run.localiser,
+            roi.covered_fraction,
+            roi.box.expand(run.margin_mm).volume_ml,
+            roi.reason != "found",
         )
         for run in runs
         for roi in run.rois.values()
@@ -163,7 +182,10 @@ def subgroup_rows(comparison: Comparison) -> list[dict[str, Any]]:
     rows = [row for row in comparison.scores if row.class_name == "GTV"]
     centre_of = {cid: case.centre for run in comparison.runs for cid, case in run.cases.items() if case.centre}
     volume_of = {row.case_id: row.target_volume_ml for row in rows if row.target_volume_ml > 0}
-    groups = {f"centre {name}": {c for c, centre in centre_of.items() if centre == name} for name in sorted(set(centre_of.values()))}
+    groups = {
+        f"centre {name}": {c for c, centre in centre_of.items() if centre == name}
+        for name in sorted(set(centre_of.values()))
+    }
     if len(groups) < 2:
         groups = {}
     if len(volume_of) >= 6:
@@ -174,7 +196,13 @@ def subgroup_rows(comparison: Comparison) -> list[dict[str, Any]]:
     result = []
     for name, members in groups.items():
         values = {arm: [r.dice for r in rows if r.arm == arm and r.case_id in members] for arm in comparison.arms}
-        result.append({"group": name, "n_cases": len(members), "mean": {a: float(np.mean(v)) for a, v in values.items() if v}})
+        result.append(
+            {
+                "group": name,
+                "n_cases": len(members),
+                "mean": {a: float(np.mean(v)) for a, v in values.items() if v},
+            }
+        )
     return result
 
 

@@ -51,9 +51,7 @@ def seconds_per_step(
         **trainer_settings, max_steps=N_WARM_UP_STEPS + N_TIMED_STEPS, callbacks=[timer], logger=False,
         enable_checkpointing=False, enable_progress_bar=False,
     )  # fmt: skip
-    trainer.fit(
-        copy.deepcopy(module), datamodule=RoiCropDataModule(crops, batch_size, start_step=0, n_workers=0)
-    )
+    trainer.fit(copy.deepcopy(module), datamodule=RoiCropDataModule(crops, batch_size, start_step=0, n_workers=0))
     return timer.seconds / N_TIMED_STEPS
 
 

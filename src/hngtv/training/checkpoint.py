@@ -18,15 +18,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     kill or a full disk then destroys the last good checkpoint.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         with atomic_path(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
 
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
-    ) -> Any:
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
 
@@ -44,6 +40,4 @@ def checkpoint_step(path: Path) -> int:
     try:
         return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
     except Exception as error:
-        raise InputError(
-            f"{path} is not a readable checkpoint ({error}); delete it to train this stage anew"
-        ) from None
+        raise InputError(f"{path} is not a readable checkpoint ({error}); delete it to train this stage anew") from None

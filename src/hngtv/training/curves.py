@@ -40,9 +40,7 @@ class CurveWriter(pl.Callback):
         if step % self.stretch == 0:
             means = {name: total / self.stretch for name, total in self.sums.items()}
             means["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
-            self.rows += [
-                {"step": step, "name": name, "value": f"{value:.6g}"} for name, value in means.items()
-            ]
+            self.rows += [{"step": step, "name": name, "value": f"{value:.6g}"} for name, value in means.items()]
             self.sums = {}
         if step % max(1, self.total_steps // N_LOG_LINES) == 0:
             log.info(

@@ -1,4 +1,4 @@
-"""Stage 2, or the only stage: a U-Net, attention-gated or plain, that outlines the tumour inside a region of interest."""
+"""Stage 2, or the only stage: a U-Net, gated or plain, that outlines the tumour inside a region of interest."""
 
 from torch import Tensor
 

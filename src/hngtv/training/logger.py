@@ -18,6 +18,20 @@ INIT_TIMEOUT_S = 20
 log = logging.getLogger(__name__)
 
 
+class TolerantLogger(WandbLogger):
+    """Passes figures to W&B while it works; a failure is told once and does not stop the training."""
+
+    has_failed = False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        try:
+            super().log_metrics(metrics, step)
+        except Exception as error:
+            if not self.has_failed:
+                log.warning("W&B: figures are no longer sent (%s); curves.csv has them all", error)
+            self.has_failed = True
+
+
 class RunLogger:
     """The logger of a whole run: one W&B run for all its stages, or nothing.
 
@@ -30,7 +44,7 @@ class RunLogger:
 
     def stage(self, label: str) -> Logger | None:
         """A Lightning logger that puts the stage's name before its curves; None for CSV only."""
-        return WandbLogger(experiment=self.wandb_run, prefix=label) if self.wandb_run is not None else None
+        return TolerantLogger(experiment=self.wandb_run, prefix=label) if self.wandb_run is not None else None
 
     def summarise(self, values: Mapping[str, float]) -> None:
         """Put final figures into the run's summary; a failure is only logged."""
@@ -43,9 +57,7 @@ class RunLogger:
 
 
 @contextlib.contextmanager
-def open_logger(
-    settings: LoggerSettings, folder: Path, name: str, config: Mapping[str, Any]
-) -> Iterator[RunLogger]:
+def open_logger(settings: LoggerSettings, folder: Path, name: str, config: Mapping[str, Any]) -> Iterator[RunLogger]:
     """The logger of a run, finished on exit; everything W&B writes stays in `folder`.
 
     A run without network or account, or with a broken W&B, goes on with the CSV files alone.
@@ -80,9 +92,7 @@ def _connect(project: str, folder: Path, name: str, config: Mapping[str, Any], m
 
     folder.mkdir(parents=True, exist_ok=True)
     quiet = wandb.Settings(init_timeout=INIT_TIMEOUT_S, console="off", silent=True)
-    return wandb.init(
-        project=project, name=name, dir=str(folder), config=dict(config), mode=mode, settings=quiet
-    )
+    return wandb.init(project=project, name=name, dir=str(folder), config=dict(config), mode=mode, settings=quiet)
 
 
 def _has_account() -> bool:

@@ -1,5 +1,6 @@
 """Soft Dice plus cross-entropy, on the logits and on the coarser decoder levels."""
 
+import torch
 from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,9 +34,8 @@ class SupervisedLoss(nn.Module):
         """Scalar loss of an output against labels (N, 1, X, Y, Z)."""
         levels = (output.logits, *output.auxiliary)
         weights = [AUXILIARY_DECAY**level for level in range(len(levels))]
-        losses = [
-            weight
-            * self.loss(logits.float(), functional.interpolate(target.float(), size=tuple(logits.shape[2:])))
+        losses: list[Tensor] = [
+            weight * self.loss(logits.float(), functional.interpolate(target.float(), size=tuple(logits.shape[2:])))
             for weight, logits in zip(weights, levels, strict=True)
         ]
-        return sum(losses[1:], start=losses[0]) / sum(weights)
+        return torch.stack(losses).sum() / sum(weights)

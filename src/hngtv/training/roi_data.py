@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hngtv.cases.intensity import window
-from hngtv.cases.store import PreparedCase
+from hngtv.cases.store import Level, PreparedCase
 from hngtv.config import AugmentSettings, IntensitySettings, RoiSettings
 from hngtv.training.augment import READ_MARGIN, Augmentation
 from hngtv.volume.box import Box
@@ -27,16 +27,14 @@ class CropRules:
         multiple: Sides of the crop are multiples of this (the network's total downsampling).
     """
 
-    level: str
+    level: Level
     roi: RoiSettings
     intensity: IntensitySettings
     augment: AugmentSettings
     multiple: int
 
 
-def crop_size(
-    cases: Sequence[PreparedCase], boxes: Mapping[str, Box], rules: CropRules
-) -> tuple[int, int, int]:
+def crop_size(cases: Sequence[PreparedCase], boxes: Mapping[str, Box], rules: CropRules) -> tuple[int, int, int]:
     """Voxels of a training crop: as set, else the largest ROI of the cases, rounded up to the network's multiple."""
     if rules.roi.crop_voxels is not None:
         size = np.array(rules.roi.crop_voxels)
@@ -92,13 +90,10 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
         starts = self._starts(case, draws)
         margins = np.ceil(READ_MARGIN * np.array(self.size)).astype(int)
         x, y, z = (
-            slice(int(start - m), int(start + n + m))
-            for start, n, m in zip(starts, self.size, margins, strict=True)
+            slice(int(start - m), int(start + n + m)) for start, n, m in zip(starts, self.size, margins, strict=True)
         )
         image, target = case.read_crop(self.rules.level, (x, y, z))
-        return self.augment(
-            window(image, self.rules.intensity), target[None], seed=int(draws.integers(2**31))
-        )
+        return self.augment(window(image, self.rules.intensity), target[None], seed=int(draws.integers(2**31)))
 
     def _starts(self, case: PreparedCase, draws: np.random.Generator) -> list[int]:
         """First voxel of the crop along each axis: around a small ROI, or somewhere inside a large one."""

@@ -20,9 +20,7 @@ def build_optimiser(module: nn.Module, settings: OptimiserSettings) -> torch.opt
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
-def build_schedule(
-    optimiser: torch.optim.Optimizer, settings: OptimiserSettings, total_steps: int
-) -> LambdaLR:
+def build_schedule(optimiser: torch.optim.Optimizer, settings: OptimiserSettings, total_steps: int) -> LambdaLR:
     """Learning-rate factor by step: linear to 1 over the warm-up share, then a cosine that ends at 0."""
     n_warmup = max(1, round(settings.warmup_share * total_steps))
 

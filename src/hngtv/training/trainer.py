@@ -179,9 +179,7 @@ def has_bf16_units(accelerator: str) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _callbacks(
-    folder: StageFolder, plan: StagePlan, total_steps: int, guard: BudgetGuard
-) -> list[pl.Callback]:
+def _callbacks(folder: StageFolder, plan: StagePlan, total_steps: int, guard: BudgetGuard) -> list[pl.Callback]:
     checkpoint = ModelCheckpoint(
         folder.root,
         filename=folder.checkpoint.stem,

@@ -1,1 +1,1 @@
-"""Geometry of images in patient space: grids, boxes, NIfTI files, resampling, components. NumPy, SciPy, nibabel only."""
+"""Geometry of images in patient space: grids, boxes, NIfTI files, resampling, components."""

@@ -19,12 +19,8 @@ class Box:
 
     def __post_init__(self) -> None:
         values = (*self.lower_mm, *self.upper_mm)
-        if not np.isfinite(values).all() or any(
-            a > b for a, b in zip(self.lower_mm, self.upper_mm, strict=True)
-        ):
-            raise ValueError(
-                f"a box needs finite corners with lower <= upper, got {self.lower_mm} and {self.upper_mm}"
-            )
+        if not np.isfinite(values).all() or any(a > b for a, b in zip(self.lower_mm, self.upper_mm, strict=True)):
+            raise ValueError(f"a box needs finite corners with lower <= upper, got {self.lower_mm} and {self.upper_mm}")
 
     @classmethod
     def from_corners(cls, lower_mm: ArrayLike, upper_mm: ArrayLike) -> "Box":

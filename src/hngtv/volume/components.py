@@ -9,10 +9,11 @@ FULL_CONNECTIVITY = np.ones((3, 3, 3), dtype=bool)
 
 
 def remove_small_components(mask: NDArray[np.bool_], min_voxels: int) -> NDArray[np.bool_]:
-    """The mask without components (26 neighbours) of fewer than `min_voxels` voxels; an empty mask stays empty."""
+    """The mask without components (26 neighbours) of fewer than `min_voxels` voxels; empty stays empty."""
     if min_voxels <= 1 or not mask.any():
         return mask
-    labels, _ = ndimage.label(mask, FULL_CONNECTIVITY)
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    ndimage.label(mask, FULL_CONNECTIVITY, output=labels)
     sizes = np.bincount(labels.ravel())
     keep = sizes >= min_voxels
     keep[0] = False

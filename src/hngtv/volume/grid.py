@@ -82,9 +82,7 @@ class Grid:
         On an oblique grid these are the slices around the box's eight corners, so the result holds the box.
         """
         lower, upper = np.asarray(box.lower_mm), np.asarray(box.upper_mm)
-        corners = np.stack(np.meshgrid(*np.stack([lower, upper], axis=1), indexing="ij"), axis=-1).reshape(
-            -1, 3
-        )
+        corners = np.stack(np.meshgrid(*np.stack([lower, upper], axis=1), indexing="ij"), axis=-1).reshape(-1, 3)
         index = self.to_index(corners)
         starts = np.floor(index.min(axis=0) + 0.5 + 1e-6).astype(int)
         stops = np.maximum(np.ceil(index.max(axis=0) + 0.5 - 1e-6).astype(int), starts + 1)

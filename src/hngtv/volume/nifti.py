@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.funcs import as_closest_canonical, squeeze_image
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ def read_image(path: Path) -> Image:
         InputError: The file is missing, damaged, not NIfTI, not a 3D volume, or of unusable geometry.
     """
     nifti, digest = _load(path)
-    canonical = nib.as_closest_canonical(nifti)
+    canonical = as_closest_canonical(nifti)
     grid = Grid.from_array(canonical.shape, canonical.affine)
     return Image(np.asanyarray(canonical.dataobj), grid, digest)
 
@@ -91,9 +92,7 @@ def _load(path: Path) -> tuple[nib.Nifti1Image, str]:
     try:
         packed = path.read_bytes()
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror or error}); expected a NIfTI file"
-        ) from None
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); expected a NIfTI file") from None
     try:
         plain = gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -101,17 +100,13 @@ def _load(path: Path) -> tuple[nib.Nifti1Image, str]:
     try:
         image = nib.Nifti1Image.from_bytes(plain)
     except (ImageFileError, HeaderDataError, WrapStructError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path} is not a NIfTI file ({_first_line(error)}); expected .nii or .nii.gz"
-        ) from None
+        raise InputError(f"{path} is not a NIfTI file ({_first_line(error)}); expected .nii or .nii.gz") from None
     _check_geometry(path, image)
-    n_values = math.prod(image.shape)
-    needed = int(image.dataobj.offset) + n_values * image.header.get_data_dtype().itemsize
+    start = int(image.dataobj.offset)  # pyright: ignore[reportAttributeAccessIssue]
+    needed = start + math.prod(image.shape) * image.header.get_data_dtype().itemsize
     if len(plain) < needed:
-        raise InputError(
-            f"{path} is cut short: {len(plain)} bytes, its header asks for {needed}; copy it again"
-        )
-    return nib.funcs.squeeze_image(image), hashlib.sha256(packed).hexdigest()
+        raise InputError(f"{path} is cut short: {len(plain)} bytes, its header asks for {needed}; copy it again")
+    return squeeze_image(image), hashlib.sha256(packed).hexdigest()
 
 
 def _check_geometry(path: Path, image: nib.Nifti1Image) -> None:
@@ -123,21 +118,15 @@ def _check_geometry(path: Path, image: nib.Nifti1Image) -> None:
     if len(shape) != 3:
         raise InputError(f"{path} has shape {shape}; expected three axes x, y, z")
     if min(shape) < 2:
-        raise InputError(
-            f"{path} has shape {shape}: a single slice; expected a volume of at least 2 voxels a side"
-        )
+        raise InputError(f"{path} has shape {shape}: a single slice; expected a volume of at least 2 voxels a side")
     if image.header.get_data_dtype().kind not in "iuf":
         raise InputError(f"{path} has data type {image.header.get_data_dtype()}; expected real numbers")
     affine = image.affine
     if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise InputError(
-            f"{path} has an unusable affine (not finite or singular); convert it again from its DICOM"
-        )
+        raise InputError(f"{path} has an unusable affine (not finite or singular); convert it again from its DICOM")
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     if np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR_TOLERANCE:
-        raise InputError(
-            f"{path} has a sheared affine; expected right angles between its axes, so resample it first"
-        )
+        raise InputError(f"{path} has a sheared affine; expected right angles between its axes, so resample it first")
     qform, sform = image.get_qform(coded=True), image.get_sform(coded=True)
     if qform[1] and sform[1] and np.abs(qform[0] - sform[0]).max() > AFFINE_TOLERANCE_MM:
         raise InputError(

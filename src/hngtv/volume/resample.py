@@ -7,15 +7,13 @@ from scipy import ndimage
 from hngtv.volume.grid import Grid
 
 SMOOTHING_PER_FACTOR = 0.3
-"""Gaussian sigma in source voxels for each unit of downsampling beyond 1. Source: our choice, a mild anti-alias filter."""
+"""Gaussian sigma in source voxels for each unit of downsampling beyond 1, against aliasing. Source: our choice."""
 
 TRUNCATE = 3.0
 """Sigmas after which the filter is cut off. Source: our choice."""
 
 
-def resample(
-    values: NDArray, source: Grid, target: Grid, outside: float, order: int = 1
-) -> NDArray[np.float32]:
+def resample(values: NDArray, source: Grid, target: Grid, outside: float, order: int = 1) -> NDArray[np.float32]:
     """Interpolate an image on another grid, smoothing first along axes that get coarser.
 
     Args:
@@ -53,14 +51,14 @@ def _crop_to_need(values: NDArray, source: Grid, target: Grid, margins: NDArray)
 def _with_edge(
     values: NDArray, scale: NDArray, offset: NDArray, shape: tuple[int, int, int], outside: float, order: int
 ) -> NDArray[np.float32]:
-    """Interpolate so that the half voxel between the outermost centres and the faces still takes the edge's value."""
+    """Interpolate so that the half voxel between the outermost centres and the faces takes the edge's value."""
     padded = np.pad(values, 1, mode="edge")
     result = np.empty(shape, dtype=np.float32)
     inner = offset + 1.0
     ndimage.affine_transform(
         padded,
         scale,
-        inner,
+        inner,  # pyright: ignore[reportArgumentType]  (SciPy types it as a float)
         shape,
         output=result,
         order=order,

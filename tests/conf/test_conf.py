@@ -1,0 +1,135 @@
+"""`conf/`: everything that can be chosen composes, validates and builds; a typo says what was meant."""
+
+import pytest
+
+from hngtv import config
+from hngtv.commands.entry import BAD_INPUT, COMMANDS, compose, conf_folder, run_command
+from hngtv.config import CoarseLocaliser, RunSettings, parse_settings, plain
+from hngtv.networks.build import build_network
+
+NEEDED = {
+    "run": ["run_dir=out", "data.root=cases"],
+    "prepare": ["data.root=cases"],
+    "import": ["data.root=cases"],
+    "phantom": ["out=cases"],
+    "predict": ["model=run", "out=masks", "cases=cases"],
+    "evaluate": ["predictions=masks", "targets=cases"],
+    "compare": ["runs=runs"],
+}
+"""What a user must give."""
+GROUPS = {
+    folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+    for folder in sorted(conf_folder().iterdir())
+    if folder.is_dir()
+}
+EXPERIMENTS = GROUPS["experiment"]
+OPTIONS = [(g, option) for g, options in GROUPS.items() if g != "experiment" for option in options]
+
+
+def run_settings(*overrides: str) -> RunSettings:
+    return parse_settings(RunSettings, compose("run", [*NEEDED["run"], *overrides]))
+
+
+def test_every_command_has_its_root_and_every_root_its_command() -> None:
+    assert {file.stem for file in conf_folder().glob("*.yaml")} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_root_composes_and_validates(name: str) -> None:
+    tree = compose(name, NEEDED.get(name, []))
+    kind = getattr(config, COMMANDS[name].settings)
+    settings = parse_settings(kind, tree)
+    assert parse_settings(kind, plain(settings)) == settings
+
+
+@pytest.mark.parametrize("name", sorted(NEEDED))
+def test_missing_value_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    key = NEEDED[name][0].partition("=")[0]
+    others = [value for value in NEEDED[name] if not value.startswith(f"{key}=")]
+    assert run_command([name, *others]) == BAD_INPUT
+    assert key in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_option_with_every_experiment(experiment: str) -> None:
+    for group, option in OPTIONS:
+        settings = run_settings(f"experiment={experiment}", f"{group}={option}")
+        assert settings.arm == experiment
+        if group in ("network", "localiser"):
+            _build(settings)
+
+
+def _build(settings: RunSettings) -> None:
+    networks = [settings.network]
+    if isinstance(settings.localiser, CoarseLocaliser):
+        networks.append(settings.localiser.network)
+    for network in networks:
+        built = build_network(network, in_channels=2, out_channels=3)
+        assert bool(built.gates) == (network.name == "attention_unet")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_is_what_its_name_says(experiment: str) -> None:
+    settings = run_settings(f"experiment={experiment}")
+    localiser = {"single": "whole", "two": "coarse", "oracle": "oracle"}[experiment.split("_")[0]]
+    assert settings.localiser.name == localiser
+    assert settings.network.name == ("attention_unet" if experiment.endswith("_ag") else "unet")
+
+
+def test_arms_differ_in_localiser_roi_and_gates_alone() -> None:
+    trees = [plain(run_settings(f"experiment={name}")) for name in EXPERIMENTS]
+    for key in trees[0]:
+        if key not in ("arm", "localiser", "roi", "network"):
+            assert all(tree[key] == trees[0][key] for tree in trees), key
+    networks = [{k: v for k, v in tree["network"].items() if "gate" not in k and k != "name"} for tree in trees]
+    assert all(network == networks[0] for network in networks)
+    rois = {name: tree["roi"]["crop_voxels"] for name, tree in zip(EXPERIMENTS, trees, strict=True)}
+    assert len({tuple(size) for size in rois.values()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("bugdet.steps=3", ["bugdet", "budget"]),
+        ("budget.setps=3", ["budget.setps", "steps"]),
+        ("+budget.setps=3", ["budget.setps", "steps"]),
+        ("+localiser.treshold=0.5", ["localiser.treshold", "threshold"]),
+        ("network=unett", ["network", "unett", "unet"]),
+        ("experiment=two_stage", ["two_stage", "two_stage_ag"]),
+        ("netwrok=unet", ["netwrok", "network"]),
+        ("network.norm=batchh", ["network.norm", "batch", "batchh"]),
+        ("budget.cpu_s=10", ["budget", "steps", "cpu_s"]),
+        ("budget.steps=0", ["budget.steps", "0"]),
+        ("localiser.threshold=2", ["localiser.threshold", "2"]),
+        ("fold=9", ["fold", "9", "4"]),
+        ("fold=x", ["fold", "x", "all"]),
+        ("network.widths=[8]", ["network.widths"]),
+        ("roi.crop_voxels=[1,2]", ["roi.crop_voxels", "3"]),
+        ("intensity.ct_window_hu=[240,-160]", ["intensity.ct_window_hu"]),
+        ("seed=-1", ["seed", "-1"]),
+        ("inference.flip_axes=[x,w]", ["inference.flip_axes", "w"]),
+        ("fold", ["fold"]),
+    ],
+)
+def test_mistake_fails_with_its_key(override: str, told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["experiment=two_stage_ag", *NEEDED["run"], override]
+    assert run_command(["run", *arguments]) == BAD_INPUT
+    error = capsys.readouterr().err
+    assert all(word in error for word in told), error
+    assert "Traceback" not in error
+    assert "localiser.coarse" not in error
+    assert error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize("widths", [[], [8]])
+def test_mistake_in_a_file_fails_with_its_key(widths: list[int]) -> None:
+    tree = compose("run", NEEDED["run"])
+    tree["network"] |= {"widths": widths, "wdiths": [8, 16]}
+    with pytest.raises(config.InputError, match=r"network\.wdiths; did you mean widths"):
+        parse_settings(RunSettings, tree)
+
+
+def test_gated_network_has_gates() -> None:
+    for override in ("network.n_gates=0", "network.widths=[8,16]"):
+        with pytest.raises(config.InputError, match="network"):
+            run_settings("network=attention_unet", override)

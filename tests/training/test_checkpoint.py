@@ -1,0 +1,67 @@
+"""Checkpoints are whole or absent, and hold no pickled code."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hngtv.errors import InputError
+from hngtv.training.checkpoint import AtomicCheckpointIO, checkpoint_step, save_weights
+
+CHECKPOINT = {"global_step": 7, "state_dict": {"w": torch.arange(3.0)}}
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "new/last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(CHECKPOINT, path)
+    loaded = AtomicCheckpointIO().load_checkpoint(path)
+    assert torch.equal(loaded["state_dict"]["w"], torch.arange(3.0))
+    assert checkpoint_step(path) == 7
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(CHECKPOINT, path)
+    before = path.read_bytes()
+
+    def full_disk(_: Any, target: Path) -> None:
+        target.write_bytes(b"half of")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        AtomicCheckpointIO().save_checkpoint({"global_step": 9}, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+class Payload:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise SystemExit('pickled code ran')",))
+
+
+def test_pickled_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"global_step": 1, "payload": Payload()}, tmp_path / "last.ckpt")
+    with pytest.raises(Exception, match="weights_only|Unsupported"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt", weights_only=False)
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        checkpoint_step(tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_damaged_checkpoint_is_named_with_the_way_out(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(InputError, match=r"last\.ckpt.*delete it"):
+        checkpoint_step(tmp_path / "last.ckpt")
+
+
+def test_weights_are_saved_as_plain_tensors(tmp_path: Path) -> None:
+    network = nn.Linear(2, 3)
+    save_weights(tmp_path / "model.pt", network)
+    loaded = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.items())

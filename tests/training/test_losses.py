@@ -1,0 +1,64 @@
+"""The loss: by hand, on every level, and defined where there is no tumour."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from hngtv.config import LossSettings
+from hngtv.networks.attention_unet import NetworkOutput
+from hngtv.training.losses import AUXILIARY_DECAY, SupervisedLoss
+
+
+def loss_of(logits: Tensor, target: Tensor, *auxiliary: Tensor, dice: float = 1, ce: float = 1) -> Tensor:
+    loss = SupervisedLoss(LossSettings(dice_weight=dice, cross_entropy_weight=ce))
+    return loss(NetworkOutput(logits, auxiliary, {}), target)
+
+
+def example(n_classes: int = 3, side: int = 8) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, n_classes, side, side, side, generator=generator)
+    return logits, torch.randint(0, n_classes, (2, 1, side, side, side), generator=generator)
+
+
+def test_dice_and_cross_entropy_by_hand() -> None:
+    logits, target = example()
+    probabilities, truth = logits.softmax(1), torch.cat([target == label for label in range(3)], dim=1).float()
+    dims = (0, 2, 3, 4)
+    dice = 2 * (probabilities * truth).sum(dims) / (probabilities.sum(dims) + truth.sum(dims))
+    cross_entropy = -(logits.log_softmax(1) * truth).sum(1).mean()
+    torch.testing.assert_close(loss_of(logits, target, ce=0), 1 - dice[1:].mean())
+    torch.testing.assert_close(loss_of(logits, target, dice=0), cross_entropy)
+    torch.testing.assert_close(loss_of(logits, target), 1 - dice[1:].mean() + cross_entropy)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_empty_target_has_a_finite_loss_and_gradient(n_classes: int) -> None:
+    logits, target = example(n_classes)
+    logits.requires_grad_()
+    loss = loss_of(logits, torch.zeros_like(target))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    sure = torch.zeros_like(logits)
+    sure[:, 0] = 50
+    assert loss_of(sure, torch.zeros_like(target)) < loss
+
+
+def test_perfect_prediction_has_almost_no_loss() -> None:
+    _, target = example()
+    sure = torch.cat([(target == label).float() * 50 for label in range(3)], dim=1)
+    assert loss_of(sure, target) < 1e-3
+
+
+def test_coarser_levels_count_less_and_weights_sum_to_one() -> None:
+    logits, target = example()
+    coarse = torch.randn(2, 3, 4, 4, 4)
+    alone = loss_of(coarse, target[..., ::2, ::2, ::2])
+    wanted = (loss_of(logits, target) + AUXILIARY_DECAY * alone) / (1 + AUXILIARY_DECAY)
+    torch.testing.assert_close(loss_of(logits, target, coarse), wanted)
+
+
+def test_boolean_targets_are_labels_of_two_classes() -> None:
+    logits, target = example(2)
+    torch.testing.assert_close(loss_of(logits, target > 0), loss_of(logits, target))

@@ -1,0 +1,181 @@
+"""The stream of crops: each item is decided by the seed and its number, and lies where its ROI says."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hngtv.cases.intensity import window
+from hngtv.cases.store import PreparedCase
+from hngtv.config import AugmentSettings, IntensitySettings, RoiSettings
+from hngtv.training.roi_data import (
+    CropRules,
+    ResumableSampler,
+    RoiCropDataModule,
+    TrainingCrops,
+    crop_size,
+    roi_slices,
+)
+from hngtv.volume.box import Box
+
+INTENSITY = IntensitySettings(ct_window_hu=(-160.0, 240.0), pet_max_suv=20.0, pet_scale="linear")
+
+
+def no_augment(**changes: Any) -> AugmentSettings:
+    plain: dict[str, Any] = {
+        "affine_probability": 0, "rotation_deg": 0, "scale": 0, "flip_axes": (), "intensity_probability": 0,
+        "noise": 0, "shift": 0, "gain": 0, "gamma": 0,
+    }  # fmt: skip
+    return AugmentSettings(**(plain | changes))
+
+
+def rules(augment: AugmentSettings | None = None, **changes: Any) -> CropRules:
+    plain: dict[str, Any] = {"margin_mm": 0, "jitter_mm": 0, "crop_voxels": (12, 12, 8), "foreground_share": 0}
+    return CropRules("fine", RoiSettings(**(plain | changes)), INTENSITY, augment or no_augment(), 4)
+
+
+def whole(cases: list[PreparedCase]) -> dict[str, Box]:
+    return {case.case_id: case.grid("fine").bounds() for case in cases}
+
+
+def around_tumour(cases: list[PreparedCase]) -> dict[str, Box]:
+    boxes = {case.case_id: case.target_box("fine") for case in cases}
+    return {case_id: box for case_id, box in boxes.items() if box is not None}
+
+
+def stream(
+    cases: list[PreparedCase], boxes: Mapping[str, Box], crop_rules: CropRules, seed: int = 0, n: int = 30
+) -> TrainingCrops:
+    return TrainingCrops(cases, boxes, crop_rules, seed, n)
+
+
+def test_item_depends_on_seed_and_number_alone(prepared: list[PreparedCase]) -> None:
+    strong = no_augment(affine_probability=1, rotation_deg=20, scale=0.2, intensity_probability=1, noise=0.1)
+    chosen = rules(strong, foreground_share=0.5, jitter_mm=10)
+    one = stream(prepared, whole(prepared), chosen)
+    other = stream(prepared[::-1], whole(prepared), chosen, n=1000)
+    forwards = [one[item] for item in (0, 1, 7)]
+    backwards = [other[item] for item in (7, 1, 0)][::-1]
+    for (image, target), (image_again, target_again) in zip(forwards, backwards, strict=True):
+        assert torch.equal(image, image_again)
+        assert torch.equal(target, target_again)
+    assert not torch.equal(one[0][0], stream(prepared, whole(prepared), chosen, seed=1)[0][0])
+    assert not torch.equal(one[0][0], one[3][0])
+
+
+def test_every_turn_sees_every_case_once(prepared: list[PreparedCase], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    read = PreparedCase.read_crop
+
+    def noting(case: PreparedCase, *arguments: Any) -> Any:
+        seen.append(case.case_id)
+        return read(case, *arguments)
+
+    monkeypatch.setattr(PreparedCase, "read_crop", noting)
+    crops = stream(prepared, whole(prepared), rules())
+    for item in range(9):
+        crops[item]
+    names = sorted(case.case_id for case in prepared)
+    assert [sorted(seen[turn : turn + 3]) for turn in (0, 3, 6)] == [names] * 3
+
+
+def test_crop_is_windowed_ct_and_pet_with_labels(prepared: list[PreparedCase]) -> None:
+    """Without augmentation a crop of the whole image is the image."""
+    case = prepared[0]
+    x, y, z = case.grid("fine").shape
+    size = tuple(-(-n // 4) * 4 for n in (x, y, z))
+    image, target = stream([case], whole([case]), rules(crop_voxels=size))[0]
+    assert image.dtype == torch.float32
+    assert image.shape == (2, *size)
+    assert target.shape == (1, *size)
+    starts = [(n - side) // 2 for n, side in zip((x, y, z), size, strict=True)]
+    a, b, c = (slice(start, start + side) for start, side in zip(starts, size, strict=True))
+    values, labels = case.read_crop("fine", (a, b, c))
+    np.testing.assert_allclose(image.numpy(), window(values, INTENSITY), atol=1e-4)
+    np.testing.assert_array_equal(target.numpy()[0], labels)
+    assert set(np.unique(target)) == {0, 1, 2}
+
+
+def test_crops_hold_tumour_if_asked(prepared: list[PreparedCase]) -> None:
+    crops = stream(prepared, whole(prepared), rules(foreground_share=1.0, crop_voxels=(4, 4, 4)))
+    assert all(crops[item][1].any() for item in range(len(crops)))
+    assert {int(label) for item in range(len(crops)) for label in crops[item][1].unique()} == {0, 1, 2}
+    free = stream(prepared, whole(prepared), rules(foreground_share=0.0, crop_voxels=(4, 4, 4)))
+    assert not all(free[item][1].any() for item in range(len(free)))
+
+
+def test_crop_lies_inside_a_larger_roi(prepared: list[PreparedCase]) -> None:
+    chosen = rules(foreground_share=0.5, crop_voxels=(4, 4, 4))
+    boxes = {case_id: box.expand(20) for case_id, box in around_tumour(prepared).items()}
+    crops, case = stream(prepared, boxes, chosen), prepared[0]
+    roi = roi_slices(case, boxes[case.case_id], chosen)
+    for number in range(50):
+        starts = crops._starts(case, np.random.default_rng(number))
+        assert all(r.start <= s and s + 4 <= r.stop for r, s in zip(roi, starts, strict=True))
+
+
+def test_crop_is_centred_on_a_smaller_roi(prepared: list[PreparedCase]) -> None:
+    case = prepared[0]
+    middle = case.grid("fine").to_world(np.array([10, 12, 7]))
+    box = Box.from_corners(middle - 4, middle + 4)
+    chosen = rules(crop_voxels=(16, 16, 12))
+    starts = stream([case], {case.case_id: box}, chosen)._starts(case, np.random.default_rng(0))
+    for start, size, found in zip(starts, (16, 16, 12), roi_slices(case, box, chosen), strict=True):
+        assert abs((start + size / 2) - (found.start + found.stop) / 2) <= 0.5
+
+
+def test_jitter_moves_crops_and_no_further_than_asked(prepared: list[PreparedCase]) -> None:
+    case, boxes = prepared[0], around_tumour(prepared)
+    still, moved = (
+        [stream(prepared, boxes, rules(jitter_mm=mm))._starts(case, np.random.default_rng(n)) for n in range(30)]
+        for mm in (0.0, 12.0)
+    )
+    assert len(set(map(tuple, still))) == 1
+    offsets_mm = (np.array(moved) - still[0]) * (5, 5, 6)
+    assert len(set(map(tuple, moved))) > 10
+    assert np.abs(offsets_mm).max() <= 12 + 2 * 6
+
+
+def test_box_outside_the_image_still_gives_a_crop(prepared: list[PreparedCase]) -> None:
+    case = prepared[0]
+    image, target = stream([case], {case.case_id: Box((900, 900, 900), (950, 950, 950))}, rules())[0]
+    assert image.shape == (2, 12, 12, 8)
+    assert not target.any()
+
+
+def test_crop_size_is_the_largest_roi_in_multiples(prepared: list[PreparedCase]) -> None:
+    boxes = {case.case_id: Box((0, -30, 290), (20, -5, 290 + 10 * n)) for n, case in enumerate(prepared, start=1)}
+    chosen = rules(crop_voxels=None, margin_mm=5)
+    sizes = [[s.stop - s.start for s in roi_slices(case, boxes[case.case_id], chosen)] for case in prepared]
+    found = crop_size(prepared, boxes, chosen)
+    assert all(n % 4 == 0 for n in found)
+    assert all(largest <= n < largest + 4 for largest, n in zip(np.max(sizes, axis=0), found, strict=True))
+    assert crop_size(prepared, boxes, rules(crop_voxels=(5, 8, 9))) == (8, 8, 12)
+
+
+@given(st.integers(0, 20), st.integers(1, 5), st.integers(0, 20))
+def test_sampler_goes_on_where_it_was(n_steps: int, batch_size: int, done: int) -> None:
+    n_items = n_steps * batch_size
+    whole_stream = list(ResumableSampler(0, n_items))
+    resumed = ResumableSampler(min(done, n_steps) * batch_size, n_items)
+    assert whole_stream[min(done, n_steps) * batch_size :] == list(resumed)
+    assert len(resumed) == n_items
+
+
+def test_resumed_datamodule_serves_the_same_batches(prepared: list[PreparedCase]) -> None:
+    crops = stream(prepared, whole(prepared), rules(), n=8)
+    unbroken = list(RoiCropDataModule(crops, 2, 0, 0).train_dataloader())
+    resumed = list(RoiCropDataModule(crops, 2, 3, 0).train_dataloader())
+    assert (len(unbroken), len(resumed)) == (4, 1)
+    assert torch.equal(unbroken[3][0], resumed[0][0])
+
+
+def test_coarse_level_reads_the_coarse_store(prepared: list[PreparedCase]) -> None:
+    coarse = CropRules("coarse", rules(crop_voxels=(8, 8, 8)).roi, INTENSITY, no_augment(), 4)
+    boxes = {case.case_id: case.grid("coarse").bounds() for case in prepared}
+    image, _ = stream(prepared, boxes, coarse)[0]
+    assert image.shape == (2, 8, 8, 8)
