@@ -52,9 +52,18 @@ class DataSettings:
 class IntensitySettings:
     """Windows applied when a crop is read."""
 
-    ct_window_hu: Interval
+    ct_windows_hu: Annotated[tuple[Interval, ...], Field(min_length=1)]
     pet_max_suv: Positive
     pet_scale: Literal["linear", "log"]
+
+    def __post_init__(self) -> None:
+        if any(low >= high for low, high in self.ct_windows_hu):
+            raise ValueError("ct_windows_hu needs low < high in every window")
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the network's input: one for each CT window, and PET."""
+        return len(self.ct_windows_hu) + 1
 
 
 @settings_group
@@ -73,11 +82,21 @@ class NetworkSettings:
 
     name: Literal["unet", "attention_unet"]
     widths: Annotated[tuple[Count, ...], Field(min_length=2)]
-    norm: Literal["batch", "instance"]
+    norm: Literal["batch", "instance", "group"]
     deep_supervision: Literal["none", "fused", "auxiliary"]
     gate_variant: Literal["paper", "reference"] = "reference"
     n_gates: Annotated[int, Field(ge=0)] = 0
     open_gates: bool = True
+    leak: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name == "attention_unet" and (self.n_gates < 1 or len(self.widths) < 3):
+            raise ValueError("attention_unet needs n_gates of 1 or more and at least 3 widths (the first skip is free)")
+
+    @property
+    def total_stride(self) -> int:
+        """Voxels of the image to one of the coarsest level."""
+        return 2 ** (len(self.widths) - 1)
 
 
 @settings_group
@@ -132,6 +151,10 @@ class LossSettings:
 
     dice_weight: NonNegative
     cross_entropy_weight: NonNegative
+
+    def __post_init__(self) -> None:
+        if self.dice_weight == self.cross_entropy_weight == 0:
+            raise ValueError("dice_weight and cross_entropy_weight must not both be 0")
 
 
 @settings_group
@@ -199,7 +222,7 @@ class RunSettings:
     run_dir: Path
     work_dir: Path
     fold: Literal["all"] | Annotated[int, Field(ge=0)]
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     data: DataSettings
     intensity: IntensitySettings
     localiser: Localiser
@@ -214,6 +237,8 @@ class RunSettings:
     logger: LoggerSettings
 
     def __post_init__(self) -> None:
+        if self.budget.cpu_s is not None and self.trainer.accelerator == "cpu" and self.trainer.n_workers:
+            raise ValueError("budget.cpu_s cannot see the time of loader processes: set trainer.n_workers=0")
         if self.fold != "all" and self.fold >= self.data.n_folds:
             raise ValueError(f"fold is {self.fold}, but there are folds 0 to {self.data.n_folds - 1} (data.n_folds)")
 
@@ -292,8 +317,8 @@ class EvaluateSettings:
     targets: Path
     out: Path
     arm: str
-    fold: str
-    seed: int
+    fold: int | str
+    seed: Annotated[int, Field(ge=0)]
 
 
 @settings_group

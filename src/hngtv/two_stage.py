@@ -1,6 +1,7 @@
 """Locate, crop, segment, paste back: from the files of a patient to labels on the original CT grid. No Lightning."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,15 +33,16 @@ from hngtv.run_folder import RunFolder, read_json, write_json
 from hngtv.volume.box import Box
 from hngtv.volume.components import remove_small_components
 from hngtv.volume.grid import Grid
-from hngtv.volume.nifti import write_labels_like
+from hngtv.volume.nifti import file_digest, write_labels_like
 from hngtv.volume.resample import resample
 
-N_CHANNELS = 2
-"""CT and PET."""
 COARSE_INFERENCE = InferenceSettings(
     mode="whole_volume", overlap=0.0, flip_axes=(), threshold=0.5, min_component_ml=0.0
 )
 """Stage 1 sees the whole field of view at once."""
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,13 @@ class Prediction:
     Attributes:
         labels: (X, Y, Z) uint8 in RAS order on the grid of the CT.
         roi: Where the tumour was looked for.
+        digests: SHA-256 of the CT and PET files.
         seconds: Time of each part.
     """
 
     labels: NDArray[np.uint8]
     roi: Roi
+    digests: dict[str, str]
     seconds: dict[str, float]
 
 
@@ -92,13 +96,13 @@ def load_model(run_dir: Path) -> Model:
     digest = hashlib.sha256()
     coarse: list[AttentionUNet] = []
     if isinstance(settings.localiser, CoarseLocaliser):
-        for stage in sorted(folder.coarse.glob("inner_*")):
-            network = build_network(settings.localiser.network, N_CHANNELS, out_channels=2)
-            coarse.append(load_weights(stage / "model.pt", network, digest.update))
-        if not coarse:
-            raise InputError(f"{folder.coarse} holds no trained network; run the same hngtv run again to finish it")
+        for inner in range(settings.localiser.n_inner_folds):
+            network = build_network(settings.localiser.network, settings.intensity.n_channels, out_channels=2)
+            coarse.append(load_weights(folder.coarse / f"inner_{inner}" / "model.pt", network, digest.update))
+    if not (folder.fine / "training.json").is_file():
+        raise InputError(f"{run_dir} is not finished: run the same hngtv run again to finish it")
     record = read_json(folder.fine / "training.json")
-    fine = build_network(settings.network, N_CHANNELS, record["n_classes"])
+    fine = build_network(settings.network, settings.intensity.n_channels, record["n_classes"])
     load_weights(folder.fine / "model.pt", fine, digest.update)
     x, y, z = record["crop_voxels"]
     return Model(settings, tuple(coarse), fine, (x, y, z), digest.hexdigest())
@@ -128,6 +132,8 @@ def predict_case(model: Model, case: RawCase) -> Prediction:
     """
     clock = _Stopwatch()
     images = check_case(case)
+    for warning in images.warnings:
+        log.warning("%s", warning)
     clock.lap("read")
     finding = locate(model, case.case_id, images)
     box = finding.box.expand(model.settings.roi.margin_mm)
@@ -138,7 +144,8 @@ def predict_case(model: Model, case: RawCase) -> Prediction:
     covered = None if images.target is None else covered_fraction(images.target, images.ct.grid, box)
     fold = "ensemble" if model.coarse else ""
     roi = Roi(case.case_id, localiser, fold, finding.box, finding.confidence, covered, finding.reason)
-    return Prediction(labels, roi, clock.seconds)
+    digests = {"ct": images.ct.digest, "pet": images.pet.digest}
+    return Prediction(labels, roi, digests, clock.seconds)
 
 
 def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: Model) -> None:
@@ -146,17 +153,42 @@ def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: M
     write_labels_like(path, prediction.labels, case.ct)
     roi = prediction.roi
     write_json(
-        path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json"),
+        note_path(path),
         {
             "case_id": case.case_id,
             "arm": model.settings.arm,
             "model": model.digest,
+            "inputs": prediction.digests,
             "roi_mm": [*roi.box.lower_mm, *roi.box.upper_mm],
             "confidence": roi.confidence,
             "reason": roi.reason,
             "seconds": {name: round(value, 3) for name, value in prediction.seconds.items()},
         },
     )
+
+
+def note_path(path: Path) -> Path:
+    """The JSON beside a mask."""
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def is_predicted(path: Path, case: RawCase, model: Model) -> bool:
+    """Whether a mask was made from these very files by these very weights."""
+    note = note_path(path)
+    if not path.is_file() or not note.is_file() or case.pet is None:
+        return False
+    made_by = read_json(note)
+    try:
+        inputs = {"ct": file_digest(case.ct), "pet": file_digest(case.pet)}
+    except OSError:
+        return False
+    return made_by.get("model") == model.digest and made_by.get("inputs") == inputs
+
+
+def drop_prediction(path: Path) -> None:
+    """Remove a mask that is no longer true, and its note."""
+    path.unlink(missing_ok=True)
+    note_path(path).unlink(missing_ok=True)
 
 
 def locate(model: Model, case_id: str, images: CheckedImages) -> Finding:

@@ -13,13 +13,19 @@ from hngtv.commands.entry import run_command
 from tests.tiny_cases import write_tiny_cohort
 
 COMMAND = "import sys; from hngtv.commands.entry import run_command; sys.exit(run_command(sys.argv[1:]))"
-SLOW_COMMAND = f"""
+STALLING_COMMAND = f"""
 import time
 from hngtv.cases import prepare
-check_case = prepare.check_case
-prepare.check_case = lambda case: (time.sleep(0.3), check_case(case))[1]
+write_json, written = prepare.write_json, []
+def stall_at_the_third(path, record):
+    written.append(path)
+    if len(written) == 3:
+        time.sleep(600)
+    write_json(path, record)
+prepare.write_json = stall_at_the_third
 {COMMAND}
 """
+"""`hngtv prepare` that stands still while it writes its third case."""
 
 
 def arguments(root: Path, work_dir: Path, *more: str) -> list[str]:
@@ -30,6 +36,12 @@ def records(work_dir: Path) -> dict[str, int]:
     """When each finished case was finished."""
     found = (work_dir / "prepared").glob("*/tiny_*/case.json")
     return {path.parent.name: path.stat().st_mtime_ns for path in found}
+
+
+def unfinished(work_dir: Path, name: str = "*") -> list[Path]:
+    """Files of the third case while it is being written, or after its writer was killed."""
+    folders = (work_dir / "prepared").glob("*/.tmp-tiny_02-*")
+    return [path for folder in folders for path in folder.glob(name)]
 
 
 def test_all_cases_are_prepared_once(tiny_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,24 +71,25 @@ def test_failed_cases_are_listed_with_status_1(tmp_path: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_continues_and_redoes_nothing(tmp_path: Path, signal_number: signal.Signals) -> None:
-    write_tiny_cohort(tmp_path / "raw", 6)
+    write_tiny_cohort(tmp_path / "raw", 4)
     line = arguments(tmp_path / "raw", tmp_path / "work")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([sys.executable, "-c", SLOW_COMMAND, *line], env=environment, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while len(records(tmp_path / "work")) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    process = subprocess.Popen([sys.executable, "-c", STALLING_COMMAND, *line], env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not unfinished(tmp_path / "work", "coarse_foreground.npy") and time.monotonic() < deadline:
+        time.sleep(0.05)
     process.send_signal(signal_number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == (130 if signal_number == signal.SIGINT else -signal_number)
     assert b"Traceback" not in errors
+    assert bool(unfinished(tmp_path / "work")) == (signal_number == signal.SIGKILL)
     before = records(tmp_path / "work")
-    assert 2 <= len(before) < 6
+    assert len(before) == 2
     assert run_command(line) == 0
     after = records(tmp_path / "work")
-    assert len(after) == 6
+    assert len(after) == 4
     assert after.items() >= before.items()
-    assert not list((tmp_path / "work" / "prepared").glob("*/.tmp-*"))
+    assert not unfinished(tmp_path / "work")
 
 
 def test_other_spacings_are_kept_side_by_side(tiny_cohort: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """`conf/`: everything that can be chosen composes, validates and builds; a typo says what was meant."""
 
+from pathlib import Path
+
 import pytest
 
 from hngtv import config
@@ -23,7 +25,14 @@ GROUPS = {
     if folder.is_dir()
 }
 EXPERIMENTS = GROUPS["experiment"]
-OPTIONS = [(g, option) for g, options in GROUPS.items() if g != "experiment" for option in options]
+CHOICES = {group: options for group, options in GROUPS.items() if group != "experiment"}
+N_ROUNDS = max(map(len, CHOICES.values()))
+"""Compositions in which every option of every group has its turn."""
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def run_settings(*overrides: str) -> RunSettings:
@@ -50,16 +59,12 @@ def test_missing_value_is_named(name: str, capsys: pytest.CaptureFixture[str]) -
     assert key in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("turn", range(N_ROUNDS))
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_option_with_every_experiment(experiment: str) -> None:
-    for group, option in OPTIONS:
-        settings = run_settings(f"experiment={experiment}", f"{group}={option}")
-        assert settings.arm == experiment
-        if group in ("network", "localiser"):
-            _build(settings)
-
-
-def _build(settings: RunSettings) -> None:
+def test_every_option_with_every_experiment(experiment: str, turn: int) -> None:
+    chosen = [f"{group}={options[turn % len(options)]}" for group, options in CHOICES.items()]
+    settings = run_settings(f"experiment={experiment}", *chosen, "data.root=cases")
+    assert settings.arm == experiment
     networks = [settings.network]
     if isinstance(settings.localiser, CoarseLocaliser):
         networks.append(settings.localiser.network)

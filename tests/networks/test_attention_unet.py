@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from hngtv.networks.attention_gate import AttentionGate
 from hngtv.networks.attention_unet import AttentionUNet, DeepSupervision
 from hngtv.networks.build import count_parameters
 
@@ -59,7 +60,7 @@ def test_attention_comes_out_as_values_that_carry_gradients() -> None:
     assert alpha.requires_grad
     assert ((alpha >= 0) & (alpha <= 1)).all()
     alpha.sum().backward()
-    assert network.encoder[0][0].weight.grad is not None
+    assert next(network.encoder.parameters()).grad is not None
 
 
 def test_no_gates_give_the_plain_network() -> None:
@@ -69,19 +70,22 @@ def test_no_gates_give_the_plain_network() -> None:
     assert plain.run(torch.randn(1, 2, 8, 8, 8)).attention == {}
 
 
+def set_gates(network: AttentionUNet, bias: float) -> None:
+    """Make alpha sigmoid(bias) everywhere."""
+    for gate in network.modules():
+        if isinstance(gate, AttentionGate):
+            torch.nn.init.constant_(gate.psi.bias, bias)  # pyright: ignore[reportArgumentType]
+
+
 def test_closed_gates_cut_the_skip_and_full_open_gates_are_the_plain_network() -> None:
     """The paper's gate multiplies by alpha and nothing else, so at alpha = 1 the same weights give a plain U-Net."""
     gated, plain = tiny_network(variant="paper"), tiny_network(n_gates=0)
     shared = {name: value for name, value in gated.state_dict().items() if not name.startswith(("gates", "gating"))}
     plain.load_state_dict(shared)
     images = torch.randn(1, 2, 8, 8, 8)
-    for gate in gated.modules():
-        if hasattr(gate, "psi"):
-            torch.nn.init.constant_(gate.psi.bias, 50.0)
+    set_gates(gated, 50.0)
     torch.testing.assert_close(gated(images), plain(images))
-    for gate in gated.modules():
-        if hasattr(gate, "psi"):
-            torch.nn.init.constant_(gate.psi.bias, -50.0)
+    set_gates(gated, -50.0)
     assert not torch.allclose(gated(images), plain(images))
 
 
@@ -99,6 +103,6 @@ def test_auxiliary_logits_lie_on_the_decoder_s_grids(deep_supervision: DeepSuper
 def test_every_weight_that_is_there_is_trained(deep_supervision: DeepSupervision) -> None:
     network = tiny_network(deep_supervision=deep_supervision, open_gates=False).train()
     output = network.run(torch.randn(2, 2, 8, 8, 8))
-    sum(logits.square().mean() for logits in (output.logits, *output.auxiliary)).backward()
+    torch.stack([logits.square().mean() for logits in (output.logits, *output.auxiliary)]).sum().backward()
     unreached = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert unreached == []

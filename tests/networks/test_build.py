@@ -34,7 +34,7 @@ class Ramp(nn.Module):
 
 
 @pytest.mark.parametrize(("name", "n_gates"), [("unet", 0), ("attention_unet", 2)])
-def test_network_is_what_the_settings_name(name: str, n_gates: int) -> None:
+def test_network_is_what_the_settings_name(name: Any, n_gates: int) -> None:
     settings = NetworkSettings(
         name=name,
         widths=(4, 8, 8),
@@ -42,7 +42,7 @@ def test_network_is_what_the_settings_name(name: str, n_gates: int) -> None:
         deep_supervision="none",
         gate_variant="paper",
         n_gates=n_gates,
-    )  # pyright: ignore[reportCallIssue]
+    )
     network = build_network(settings, in_channels=2, out_channels=3)
     assert network.n_gates == n_gates
     assert network(torch.zeros(1, 2, 8, 8, 8)).shape == (1, 3, 8, 8, 8)

@@ -47,7 +47,7 @@ class Payload:
 
 def test_pickled_code_is_refused(tmp_path: Path) -> None:
     torch.save({"global_step": 1, "payload": Payload()}, tmp_path / "last.ckpt")
-    with pytest.raises(Exception, match="weights_only|Unsupported"):
+    with pytest.raises(Exception, match=r"weights_only|Unsupported"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt", weights_only=False)
     with pytest.raises(InputError, match="not a readable checkpoint"):
         checkpoint_step(tmp_path / "last.ckpt")

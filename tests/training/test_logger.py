@@ -30,7 +30,8 @@ def away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def open_in(root: Path, **changes: Any) -> Any:
-    settings = LoggerSettings(**({"name": "wandb", "mode": "offline", "project": "tests"} | changes))
+    plain: dict[str, Any] = {"name": "wandb", "mode": "offline", "project": "tests"}
+    settings = LoggerSettings(**(plain | changes))
     return open_logger(settings, root / "run", "arm-fold0", {"seed": 1})
 
 

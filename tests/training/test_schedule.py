@@ -1,5 +1,6 @@
 """Learning rate from warm-up to zero, and which weights decay."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def test_warms_up_and_ends_at_zero() -> None:
     assert found.index(max(found)) in (9, 10)
     assert found[55] == pytest.approx(0.05)
     assert found[-1] == 0
-    assert all(later < earlier for earlier, later in zip(found[10:], found[11:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(found[10:]))
 
 
 @given(st.integers(1, 40), st.floats(0, 1))

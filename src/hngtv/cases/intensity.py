@@ -12,19 +12,23 @@ def window(image: NDArray[np.float32], settings: IntensitySettings) -> NDArray[n
     Args:
         image: (2, ...) float32, CT in HU and PET in SUV; not changed.
     Returns:
-        (2, ...) float32, CT in [-1, 1] and PET in [0, 1]: SUV over `pet_max_suv`, or log(1 + SUV) over
-        log(1 + `pet_max_suv`).
+        (C, ...) float32 in [-1, 1], one channel for each CT window and the last for PET: SUV up to `pet_max_suv`, or
+        the logarithm of 1 + SUV.
     """
-    low, high = settings.ct_window_hu
-    result = np.empty_like(image, dtype=np.float32)
-    ct, pet = result
-    np.clip(image[0], low, high, out=ct)
-    ct -= (low + high) / 2
-    ct *= 2 / (high - low)
-    np.clip(image[1], 0.0, settings.pet_max_suv, out=pet)
+    ct, pet = image
+    result = np.empty((settings.n_channels, *ct.shape), dtype=np.float32)
+    for channel, (low, high) in zip(result, settings.ct_windows_hu, strict=False):
+        _rescale(np.clip(ct, low, high, out=channel), low, high)
+    np.clip(pet, 0.0, settings.pet_max_suv, out=result[-1])
     if settings.pet_scale == "log":
-        np.log1p(pet, out=pet)
-        pet /= np.log1p(settings.pet_max_suv)
+        np.log1p(result[-1], out=result[-1])
+        _rescale(result[-1], 0.0, float(np.log1p(settings.pet_max_suv)))
     else:
-        pet /= settings.pet_max_suv
+        _rescale(result[-1], 0.0, settings.pet_max_suv)
     return result
+
+
+def _rescale(values: NDArray[np.float32], low: float, high: float) -> None:
+    """Map [low, high] to [-1, 1] in place."""
+    values -= (low + high) / 2
+    values *= 2 / (high - low)

@@ -3,7 +3,7 @@
     hngtv evaluate predictions=DIR targets=DIR/cases.csv out=scores.csv
 
 Every case of `targets` that has a target must have a prediction, `predictions/<case_id>.nii.gz`, on the target's grid
-with labels 0 background, 1 GTVp, 2 GTVn. A missing or unusable prediction gets the worst score and is listed. To score a
+with labels 0 background, 1 GTVp, 2 GTVn. A missing or unusable prediction gets the worst score and is listed. To score
 part of a cohort, such as one fold, give as `targets` a cases.csv that lists only those cases.
 
 Exit status: 0 done, 1 some predictions are missing or unusable (listed), 2 bad settings or input.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from hngtv.config import PredictSettings
 from hngtv.errors import CasesFailedError, InputError
-from hngtv.run_folder import RunFolder, make_folder, read_json
+from hngtv.run_folder import RunFolder, make_folder
 
 if TYPE_CHECKING:
     from hngtv.localise.roi_table import Roi
@@ -70,7 +70,7 @@ def _predict_one(model: "Model", settings: PredictSettings) -> None:
 def _predict_many(model: "Model", settings: PredictSettings) -> None:
     from hngtv.cases.manifest import load_cases
     from hngtv.localise.roi_table import read_rois, write_rois
-    from hngtv.two_stage import predict_case, write_prediction
+    from hngtv.two_stage import drop_prediction, is_predicted, predict_case, write_prediction
 
     assert settings.cases is not None
     table = settings.out / RunFolder(settings.out).rois.name
@@ -79,12 +79,13 @@ def _predict_many(model: "Model", settings: PredictSettings) -> None:
     cases = load_cases(settings.cases, _layout_of_training(model))
     for number, case in enumerate(cases, start=1):
         path = settings.out / f"{case.case_id}.nii.gz"
-        if case.case_id in rois and _made_by(path, model):
+        if case.case_id in rois and is_predicted(path, case, model):
             log.info("%d/%d %s: already predicted", number, len(cases), case.case_id)
             continue
         try:
             prediction = predict_case(model, case)
         except InputError as error:
+            drop_prediction(path)
             n_failed += 1
             log.error("%s", error)
             continue
@@ -102,11 +103,6 @@ def _layout_of_training(model: "Model"):
     from hngtv.commands.run import layout_of
 
     return layout_of(model.settings.data)
-
-
-def _made_by(path: Path, model: "Model") -> bool:
-    note = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
-    return path.is_file() and note.is_file() and read_json(note)["model"] == model.digest
 
 
 def _warn_of_fallback(roi: "Roi") -> None:

@@ -19,6 +19,8 @@ from hngtv.config import RunSettings, plain
 from hngtv.errors import CasesFailedError, InputError
 from hngtv.run_folder import RunFolder, make_folder, provenance, read_json, write_json
 
+MAX_PREPARE_WORKERS = 4
+"""Each may hold a clinical scan, about 1 GB. Source: our choice."""
 PLACES = ("run_dir", "work_dir", "logger")
 """Settings that may differ when a run goes on: they do not change its result."""
 
@@ -83,7 +85,7 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
     data = settings.data
     cases = load_cases(data.root, layout_of(data))
     grids = GridSettings(data.spacing_mm, data.coarse_spacing_mm)
-    prepared, unprepared = prepare_cases(cases, settings.work_dir / "prepared", grids, n_workers=os.cpu_count() or 1)
+    prepared, unprepared = prepare_cases(cases, settings.work_dir / "prepared", grids, n_workers=min(os.cpu_count() or 1, MAX_PREPARE_WORKERS))
     failures = [failure.reason for failure in unprepared]
     for reason in failures:
         log.error("%s", reason)

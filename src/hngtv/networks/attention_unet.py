@@ -48,6 +48,7 @@ class AttentionUNet(nn.Module):
             convolution, as released with the paper. "auxiliary": a head on each level, for a loss on each (our
             extension). "none": one head.
         open_gates: Let gates start open, as the paper asks.
+        leak: Slope of the ReLUs below 0; 0 in the paper.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class AttentionUNet(nn.Module):
         norm: str = "batch",
         deep_supervision: DeepSupervision = "fused",
         open_gates: bool = True,
+        leak: float = 0.0,
     ) -> None:
         super().__init__()
         self.deep_supervision = deep_supervision
@@ -69,11 +71,11 @@ class AttentionUNet(nn.Module):
         n_levels = len(widths)
         convolution = CONVOLUTIONS[spatial_dims]
         inputs = (in_channels, *widths[:-1])
-        self.encoder = nn.ModuleList(ConvBlock(a, b, norm, spatial_dims) for a, b in zip(inputs, widths, strict=True))
+        self.encoder = nn.ModuleList(ConvBlock(a, b, norm, spatial_dims, leak) for a, b in zip(inputs, widths, strict=True))
         self.pool = POOLINGS[spatial_dims](kernel_size=2)
         # decoder[level] and heads[level] work at the resolution of encoder[level]; gates[level - 1] on its skip.
         self.decoder = nn.ModuleList(
-            ConvBlock(widths[level] + widths[level + 1], widths[level], norm, spatial_dims)
+            ConvBlock(widths[level] + widths[level + 1], widths[level], norm, spatial_dims, leak)
             for level in range(n_levels - 1)
         )
         self.gating = PointwiseBlock(widths[-1], widths[-1], norm, spatial_dims) if n_gates else None
@@ -82,11 +84,19 @@ class AttentionUNet(nn.Module):
             for level in range(1, n_levels - 1)
             if n_gates
         )
+        self._initialise()
         n_heads = 1 if deep_supervision == "none" else n_levels - 1
         self.heads = nn.ModuleList(convolution(widths[level], out_channels, kernel_size=1) for level in range(n_heads))
         self.fuse = (
             convolution(n_heads * out_channels, out_channels, kernel_size=1) if deep_supervision == "fused" else None
         )
+
+    def _initialise(self) -> None:
+        """Kaiming-normal 3 x 3 (x 3) convolutions, as in the released code."""
+        for block in (*self.encoder, *self.decoder):
+            for layer in block.children():
+                if isinstance(layer, (nn.Conv2d, nn.Conv3d)):
+                    nn.init.kaiming_normal_(layer.weight)
 
     def forward(self, images: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Logits (N, classes, X, Y, Z) of images (N, C, X, Y, Z); with `return_attention` also the alphas by gate."""

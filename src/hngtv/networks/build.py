@@ -30,6 +30,7 @@ def build_network(settings: NetworkSettings, in_channels: int, out_channels: int
         norm=settings.norm,
         deep_supervision=settings.deep_supervision,
         open_gates=settings.open_gates,
+        leak=settings.leak,
     )
 
 

@@ -32,8 +32,8 @@ def choose_reference(arms: Mapping[str, Sequence[Run]]) -> str:
 def find_crop_and_gate(arms: Mapping[str, Sequence[Run]]) -> tuple[str, str] | None:
     """The arms that stand for the two sides of the question.
 
-    Crop is a two-stage arm with found boxes, without gates if there is one such; gate is a single-stage arm with gates. An
-    arm with true boxes is a bound and answers nothing. None if a side has no arm.
+    Crop is a two-stage arm with found boxes, without gates if there is one such; gate is a single-stage arm with gates.
+    An arm with true boxes is a bound and answers nothing. None if a side has no arm.
     """
     first = {arm: runs[0] for arm, runs in arms.items()}
     crops = [arm for arm, run in first.items() if run.localiser not in ("whole", "oracle")]
@@ -118,7 +118,7 @@ def _numbers(pair: PairedDifference) -> str:
     return (
         f"Paired difference in {name}, {pair.arm} (crop) minus {pair.reference} (gate): {pair.difference:+.3f}{unit} "
         f"({pair.statistic} over {pair.n_cases} cases, 95 % interval {format_interval(pair.low, pair.high, True)}, "
-        f"Wilcoxon p = {_p_text(pair.p_value)}). Cropping was better in {pair.n_better} cases, gating in {pair.n_worse}"
+        f"Wilcoxon p {format_p(pair.p_value)}). Cropping was better in {pair.n_better} cases, gating in {pair.n_worse}"
         + (f", equal in {n_ties}." if n_ties else ".")
     )
 
@@ -146,5 +146,6 @@ def _holds_zero(pair: PairedDifference) -> bool:
     return not (pair.low > 0 or pair.high < 0)
 
 
-def _p_text(p: float) -> str:
-    return "below 0.001" if p < 0.001 else f"{p:.3f}"
+def format_p(p: float) -> str:
+    """A p value in words that follow \"p\"."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"

@@ -3,12 +3,13 @@
 import html
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from hngtv.errors import InputError
 from hngtv.metrics.score import CaseScore
 from hngtv.report.figures import data_url
-from hngtv.report.overlay import CaseView, axial_indices, draw_slice, load_view, view_region
+from hngtv.report.overlay import CaseView, axial_indices, central_voxel, draw_slice, load_view, view_region
 from hngtv.report.runs import Run
 
 RANKS = ("best", "median", "worst")
@@ -56,18 +57,22 @@ def case_table(run: Run, class_name: str = "GTV") -> str:
 
 
 def slice_browser(view: CaseView, n_slices: int = 16) -> str:
-    """A slider over axial slices, CT beside PET over CT, as HTML that needs neither a kernel nor a network."""
-    pictures = [data_url(_draw_pair(view, index)) for index in axial_indices(view, n_slices)]
+    """A slider over axial slices, CT beside PET over CT, as HTML that needs neither a kernel nor a network.
+
+    It starts on the slice with the most tumour.
+    """
+    indices = axial_indices(view, n_slices)
+    first = int(np.argmin(np.abs(np.array(indices) - central_voxel(view)[2])))
+    pictures = [data_url(_draw_pair(view, index)) for index in indices]
     images = "".join(
-        f'<img src="{url}" style="display:{"block" if i == len(pictures) // 2 else "none"}">'
-        for i, url in enumerate(pictures)
+        f'<img src="{url}" style="display:{"block" if i == first else "none"}">' for i, url in enumerate(pictures)
     )
     script = (
         "const images = this.parentElement.querySelectorAll('img');"
         "images.forEach((image, i) => { image.style.display = i == this.value ? 'block' : 'none'; });"
     )
     return (
-        f'<div><input type="range" min="0" max="{len(pictures) - 1}" value="{len(pictures) // 2}" '
+        f'<div><input type="range" min="0" max="{len(pictures) - 1}" value="{first}" '
         f'style="width:640px" aria-label="slice" oninput="{html.escape(script)}">{images}</div>'
     )
 

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -51,7 +52,7 @@ class Curve:
 def encode(figure: Figure, image_format: str = "webp") -> bytes:
     """A figure as the bytes of a picture file, "webp" or "png"."""
     stream = io.BytesIO()
-    options = {"pil_kwargs": {"quality": WEBP_QUALITY}} if image_format == "webp" else {}
+    options: dict[str, Any] = {"pil_kwargs": {"quality": WEBP_QUALITY}} if image_format == "webp" else {}
     figure.savefig(stream, format=image_format, facecolor="white", **options)
     return stream.getvalue()
 
@@ -150,7 +151,9 @@ def draw_coverage(points: Sequence[BoxPoint]) -> Figure:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda ml, _: f"{ml:g}"))
     axis.xaxis.set_minor_formatter(FuncFormatter(lambda ml, _: f"{ml:g}" if f"{ml:g}"[0] in "25" else ""))
     lowest = min((p.covered_fraction for p in points), default=0.0)
-    axis.set_ylim(max(0.0, 10 * np.floor(10 * lowest) - 10), 102)
+    floor = max(0.0, 10 * np.floor(10 * lowest) - 10)
+    axis.set_yticks(np.linspace(floor, 100, 6))
+    axis.set_ylim(floor, 100 + 0.02 * (100 - floor))
     axis.set_xlabel("volume of the cropped box, margin included [ml]", fontsize=9)
     axis.set_ylabel("tumour inside the box [%]", fontsize=9)
     axis.legend(fontsize=8, loc="lower right", frameon=False)

@@ -1,8 +1,8 @@
 """Pictures of one case: CT and PET slices through the tumour, with truth, prediction and the predicted box."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import patheffects
@@ -29,10 +29,13 @@ VIEW_MARGIN_MM = 25.0
 """Shown around tumour, prediction and box. Source: our choice."""
 MIN_VIEW_MM = 140.0
 """Source: our choice, about the width of a neck."""
+Extent = tuple[float, float, float, float]
+LineStyle = Literal["solid", "dashed"]
 LABEL_NAMES = {1: "GTVp", 2: "GTVn"}
 TRUTH_COLOURS = {1: "#00e5ff", 2: "#5dff7a"}
 PREDICTION_COLOURS = {1: "#ff3df2", 2: "#ffb000"}
 BOX_COLOUR = "#ffffff"
+HALO = patheffects.withStroke(linewidth=2, foreground="black")
 PLANES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 """Axes drawn across, upwards, and through the page."""
 SIDES = {0: ("R", "L"), 1: ("A", "P"), 2: ("S", "I")}
@@ -56,6 +59,16 @@ class CaseView:
     target: NDArray | None
     prediction: NDArray | None
     box: Box | None
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Labels to outline, and how: a colour for each label."""
+
+    name: str
+    labels: NDArray
+    colours: dict[int, str]
+    style: LineStyle
 
 
 def load_view(case: RawCase, prediction: Path | None = None, box: Box | None = None) -> CaseView:
@@ -148,15 +161,9 @@ def draw_slice(
                 interpolation="bilinear")  # fmt: skip
     if with_pet and view.pet is not None:
         _draw_pet(axis, view.pet, view.ct.grid.crop((slices[0], slices[1], slices[2])), through, extent)
-    for labels, colours, style in (
-        (view.target, TRUTH_COLOURS, "solid"),
-        (view.prediction, PREDICTION_COLOURS, "dashed"),
-    ):
-        if labels is not None:
-            _draw_outlines(axis, _flat(labels[tuple(slices)], through), colours, style, extent)
+    for layer in _layers(view):
+        _draw_outlines(axis, _flat(layer.labels[tuple(slices)], through), layer, extent)
     _draw_box(axis, view, plane, index, region)
-    if across != 2:
-        axis.invert_xaxis()
     axis.set_aspect("equal")
     axis.set(xticks=[], yticks=[], xlim=(extent[1], extent[0]), ylim=(extent[2], extent[3]))
     _annotate(
@@ -203,38 +210,40 @@ def _marked(view: CaseView) -> NDArray[np.bool_]:
     return marked
 
 
+def _layers(view: CaseView) -> list[_Layer]:
+    layers = []
+    if view.target is not None:
+        layers.append(_Layer("truth", view.target, TRUTH_COLOURS, "solid"))
+    if view.prediction is not None:
+        layers.append(_Layer("prediction", view.prediction, PREDICTION_COLOURS, "dashed"))
+    return layers
+
+
 def _flat(values: NDArray, through: int) -> NDArray:
     return np.take(values, 0, axis=through)
 
 
-def _draw_pet(axis: Axes, pet: Image, plane_grid: Grid, through: int, extent: Sequence[float]) -> None:
+def _draw_pet(axis: Axes, pet: Image, plane_grid: Grid, through: int, extent: Extent) -> None:
     """Heat over the CT, the stronger the higher the SUV."""
     suv = _flat(resample(pet.values, pet.grid, plane_grid, outside=0.0), through)
     low, high = PET_WINDOW_SUV
     strength = np.clip((suv - low) / (high - low), 0, 1)
     axis.imshow(
         suv.T, cmap="hot", vmin=low, vmax=high, alpha=np.minimum(1.3 * strength, 0.8).T, origin="lower",
-        extent=tuple(extent), interpolation="bilinear",
+        extent=extent, interpolation="bilinear",
     )  # fmt: skip
 
 
-def _draw_outlines(axis: Axes, labels: NDArray, colours: dict[int, str], style: str, extent: Sequence[float]) -> None:
-    """Outline every label; a rim of background closes outlines at the edge of the picture."""
+def _draw_outlines(axis: Axes, labels: NDArray, layer: _Layer, extent: Extent) -> None:
+    """Outline every label of a slice; a rim of background closes outlines at the edge of the picture."""
     n_across, n_up = labels.shape
-    step_across, step_up = extent[1] / n_across, extent[3] / n_up
-    across = (np.arange(-1, n_across + 1) + 0.5) * step_across
-    up = (np.arange(-1, n_up + 1) + 0.5) * step_up
-    for label, colour in colours.items():
-        mask = np.pad(labels == label, 1)
+    across = (np.arange(-1, n_across + 1) + 0.5) * extent[1] / n_across
+    up = (np.arange(-1, n_up + 1) + 0.5) * extent[3] / n_up
+    for label, colour in layer.colours.items():
+        mask = np.pad(labels == label, 1).T.astype(float)
         if mask.any():
             lines = axis.contour(
-                across,
-                up,
-                mask.T.astype(float),
-                levels=[0.5],
-                colors=[colour],
-                linestyles=[style],
-                linewidths=1.6,
+                across, up, mask, levels=[0.5], colors=[colour], linestyles=[layer.style], linewidths=1.6
             )
             lines.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="black", alpha=0.6)])
 
@@ -253,29 +262,30 @@ def _draw_box(axis: Axes, view: CaseView, plane: str, index: int, region: tuple[
     axis.add_patch(Rectangle((corner[0], corner[1]), size[0], size[1], fill=False, edgecolor=BOX_COLOUR, linewidth=1.2))
 
 
-def _annotate(axis: Axes, plane: str, text: str, extent: Sequence[float]) -> None:
+def _annotate(axis: Axes, plane: str, text: str, extent: Extent) -> None:
     """Orientation letters, the slice's place and a scale bar."""
     across, up, _ = PLANES[plane]
-    style = {
-        "color": "white",
-        "fontsize": 9,
-        "path_effects": [patheffects.withStroke(linewidth=2, foreground="black")],
-    }
     left, right = SIDES[across]
     top, bottom = SIDES[up]
-    for x, y, letter, h, v in (
-        (0.015, 0.5, left, "left", "center"),
-        (0.985, 0.5, right, "right", "center"),
-        (0.5, 0.985, top, "center", "top"),
-        (0.5, 0.015, bottom, "center", "bottom"),
-    ):
-        axis.text(x, y, letter, ha=h, va=v, transform=axis.transAxes, weight="bold", **style)
-    axis.text(0.015, 0.985, text, ha="left", va="top", transform=axis.transAxes, **(style | {"fontsize": 7}))
+    _write(axis, (0.015, 0.5), left, ("left", "center"), 9)
+    _write(axis, (0.985, 0.5), right, ("right", "center"), 9)
+    _write(axis, (0.5, 0.985), top, ("center", "top"), 9)
+    _write(axis, (0.5, 0.015), bottom, ("center", "bottom"), 9)
+    _write(axis, (0.015, 0.985), text, ("left", "top"), 7)
     length_mm = 50.0 if extent[1] > 120 else 20.0
-    y, x = extent[3] * 0.05, extent[1] * 0.95
-    axis.plot([x, x - length_mm], [y, y], color="white", linewidth=2.5, solid_capstyle="butt",
-              path_effects=style["path_effects"])  # fmt: skip
-    axis.text(x, y + extent[3] * 0.015, f"{length_mm:.0f} mm", ha="left", va="bottom", **(style | {"fontsize": 7}))
+    length = length_mm / extent[1]
+    axis.plot(
+        [0.05, 0.05 + length], [0.05, 0.05], transform=axis.transAxes, color="white", linewidth=2.5,
+        solid_capstyle="butt", path_effects=[HALO],
+    )  # fmt: skip
+    _write(axis, (0.05, 0.06), f"{length_mm:.0f} mm", ("left", "bottom"), 7)
+
+
+def _write(axis: Axes, place: tuple[float, float], text: str, anchor: tuple[Any, Any], size: int) -> None:
+    axis.text(
+        *place, text, ha=anchor[0], va=anchor[1], transform=axis.transAxes, fontsize=size, color="white",
+        weight="bold" if size > 8 else "normal", path_effects=[HALO],
+    )  # fmt: skip
 
 
 def _position_mm(grid: Grid, axis: int, index: int) -> float:
@@ -287,16 +297,13 @@ def _position_mm(grid: Grid, axis: int, index: int) -> float:
 
 def _add_legend(figure: Figure, view: CaseView) -> None:
     handles = [
-        Line2D([], [], color=colours[label], linestyle=style, linewidth=2, label=f"{LABEL_NAMES[label]} {word}")
-        for labels, colours, style, word in (
-            (view.target, TRUTH_COLOURS, "solid", "truth"),
-            (view.prediction, PREDICTION_COLOURS, "dashed", "prediction"),
-        )
-        for label in LABEL_NAMES
-        if labels is not None and (labels == label).any()
+        Line2D([], [], color=layer.colours[label], linestyle=layer.style, linewidth=2, label=f"{name} {layer.name}")
+        for layer in _layers(view)
+        for label, name in LABEL_NAMES.items()
+        if (layer.labels == label).any()
     ]
     if view.box is not None:
-        handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="cropped box (white)"))
+        handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="cropped box (drawn in white)"))
     level, width = sum(CT_WINDOW_HU) / 2, CT_WINDOW_HU[1] - CT_WINDOW_HU[0]
     window = f"CT level {level:.0f}, width {width:.0f} HU"
     if view.pet is not None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from hngtv.errors import InputError
 from hngtv.metrics.score import CaseScore
 from hngtv.report import figures
-from hngtv.report.answer import MIN_CASES, answer_question, effect_rows, format_interval
+from hngtv.report.answer import MIN_CASES, answer_question, effect_rows, format_interval, format_p
 from hngtv.report.browse import pick_cases, view_of
 from hngtv.report.overlay import draw_case
 from hngtv.report.runs import Run, describe_arm
@@ -44,25 +44,30 @@ def render_report(comparison: Comparison) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": format_number, "signed": format_signed, "count": format_count}
+    environment.filters |= {"number": format_number, "signed": format_signed, "count": format_count, "p": format_p_cell}
     return environment.get_template(TEMPLATE).render(**_content(comparison))
 
 
-def format_number(value: float | None, digits: int = 3) -> str:
+def format_number(value: float | str | None, digits: int = 3) -> str:
     """A number for a table; a dash where there is none, and a word for an infinite one."""
     if value is None or value == "" or np.isnan(float(value)):
         return NO_NUMBER
     return "infinite" if np.isinf(float(value)) else f"{float(value):.{digits}f}"
 
 
-def format_signed(value: float | None, digits: int = 3) -> str:
+def format_signed(value: float | str | None, digits: int = 3) -> str:
     text = format_number(value, digits)
     return text if text[0] in ("-", NO_NUMBER) else f"+{text}"
 
 
-def format_count(value: float | None) -> str:
+def format_count(value: float | str | None) -> str:
     text = format_number(value, 0)
     return f"{int(text):,}" if text.isdigit() else text
+
+
+def format_p_cell(value: float | str | None) -> str:
+    text = format_number(value)
+    return text if text == NO_NUMBER else format_p(float(value or 0)).removeprefix("= ")
 
 
 def load_curves(runs: Sequence[Run]) -> list[figures.Curve]:
@@ -86,9 +91,11 @@ def _content(comparison: Comparison) -> dict[str, Any]:
     arms = comparison.arms
     rows = table_rows(comparison)
     scores = comparison.scores
+    unequal = unequal_terms(comparison.runs)
     return {
         "answer": answer_question(arms, scores, comparison.metric),
-        "warnings": _warnings(comparison),
+        "is_equal": not unequal,
+        "warnings": _warnings(comparison, unequal),
         "comparison": comparison,
         "rows_of_class": {name: [r for r in rows if r["class_name"] == name] for name in comparison.class_names},
         "arm_rows": [_arm_row(arm, runs) for arm, runs in arms.items()],
@@ -109,8 +116,8 @@ def _content(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _warnings(comparison: Comparison) -> list[str]:
-    found = [f"The arms were not compared on equal terms. {line}" for line in unequal_terms(comparison.runs)]
+def _warnings(comparison: Comparison, unequal: Sequence[str]) -> list[str]:
+    found = [f"The arms were not compared on equal terms. {line}" for line in unequal]
     if comparison.left_out:
         names = ", ".join(run.name for run in comparison.left_out)
         found.append(f"Left out, because not every arm has these folds: {names}.")

@@ -21,8 +21,8 @@ TABLE_COLUMNS = (
     "arm", "class_name", "n_cases", "n_runs", "n_missing", "n_dice_zero", "dice_mean", "dice_low", "dice_high",
     "dice_median", "dice_aggregated", "hd95_median_mm", "surface_dice_2mm_mean", "precision_mean", "recall_mean",
     "volume_error_ml", "absolute_volume_error_ml", "reference", "metric", "difference", "difference_low",
-    "difference_high", "p_value", "p_holm", "n_better", "n_worse", "box_covered_fraction", "box_ml_median", "n_fallbacks", "training_steps", "training_s",
-    "n_parameters",
+    "difference_high", "p_value", "p_holm", "n_better", "n_worse", "box_covered_fraction", "box_ml_median",
+    "n_fallbacks", "training_steps", "training_s", "n_parameters",
 )  # fmt: skip
 ARM_SETTINGS = (
     "arm",
@@ -39,6 +39,9 @@ ARM_SETTINGS = (
 """Settings that may differ between arms: what an arm is, and where it lies."""
 FULL_COVERAGE = 0.999
 """Share of the tumour from which a box counts as holding all of it. Source: our choice."""
+
+MIN_CASES_FOR_THIRDS = 6
+"""Source: our choice, two cases a third."""
 
 
 @dataclass(frozen=True)
@@ -180,30 +183,35 @@ def budget_text(settings: Mapping[str, Any]) -> str:
 def subgroup_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """Mean Dice (GTV) of each arm by centre and by target volume: name of the group, n cases, and a value per arm."""
     rows = [row for row in comparison.scores if row.class_name == "GTV"]
-    centre_of = {cid: case.centre for run in comparison.runs for cid, case in run.cases.items() if case.centre}
-    volume_of = {row.case_id: row.target_volume_ml for row in rows if row.target_volume_ml > 0}
-    groups = {
-        f"centre {name}": {c for c, centre in centre_of.items() if centre == name}
-        for name in sorted(set(centre_of.values()))
-    }
-    if len(groups) < 2:
-        groups = {}
-    if len(volume_of) >= 6:
-        low, high = np.quantile(list(volume_of.values()), [1 / 3, 2 / 3])
-        groups[f"smallest third (target up to {low:.1f} ml)"] = {c for c, v in volume_of.items() if v <= low}
-        groups[f"middle third ({low:.1f} to {high:.1f} ml)"] = {c for c, v in volume_of.items() if low < v <= high}
-        groups[f"largest third (over {high:.1f} ml)"] = {c for c, v in volume_of.items() if v > high}
+    groups = _groups_by_centre(comparison.runs) | _groups_by_volume(rows)
     result = []
     for name, members in groups.items():
         values = {arm: [r.dice for r in rows if r.arm == arm and r.case_id in members] for arm in comparison.arms}
-        result.append(
-            {
-                "group": name,
-                "n_cases": len(members),
-                "mean": {a: float(np.mean(v)) for a, v in values.items() if v},
-            }
-        )
+        means = {arm: float(np.mean(dices)) for arm, dices in values.items() if dices}
+        result.append({"group": name, "n_cases": len(members), "mean": means})
     return result
+
+
+def _groups_by_centre(runs: Sequence[Run]) -> dict[str, set[str]]:
+    """Case ids of each centre; empty if fewer than two are known."""
+    centre_of = {case_id: case.centre for run in runs for case_id, case in run.cases.items() if case.centre}
+    names = sorted(set(centre_of.values()))
+    if len(names) < 2:
+        return {}
+    return {f"centre {name}": {case_id for case_id, found in centre_of.items() if found == name} for name in names}
+
+
+def _groups_by_volume(rows: Sequence[CaseScore]) -> dict[str, set[str]]:
+    """Case ids by thirds of the target volume; empty below `MIN_CASES_FOR_THIRDS` cases with a tumour."""
+    volume_of = {row.case_id: row.target_volume_ml for row in rows if row.target_volume_ml > 0}
+    if len(volume_of) < MIN_CASES_FOR_THIRDS:
+        return {}
+    low, high = np.quantile(list(volume_of.values()), [1 / 3, 2 / 3])
+    return {
+        f"smallest third (target up to {low:.1f} ml)": {c for c, ml in volume_of.items() if ml <= low},
+        f"middle third ({low:.1f} to {high:.1f} ml)": {c for c, ml in volume_of.items() if low < ml <= high},
+        f"largest third (over {high:.1f} ml)": {c for c, ml in volume_of.items() if ml > high},
+    }
 
 
 def failure_rows(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
@@ -213,17 +221,25 @@ def failure_rows(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
         for row in run.scores:
             if row.class_name != "GTV":
                 continue
-            if not run.folder.prediction(row.case_id).is_file():
-                found.append((run.name, row.case_id, "no prediction file; scored as the worst"))
-            elif row.dice == 0 and row.target_volume_ml == 0:
-                found.append((run.name, row.case_id, f"{row.volume_ml:.1f} ml predicted where there is no tumour"))
-            elif row.dice == 0:
-                what = "nothing predicted" if row.volume_ml == 0 else "prediction does not meet the tumour"
-                found.append((run.name, row.case_id, f"{what} ({row.target_volume_ml:.1f} ml missed)"))
+            problem = _score_problem(run, row)
+            if problem:
+                found.append((run.name, row.case_id, problem))
             roi = run.rois.get(row.case_id)
             if roi is not None and roi.reason != "found":
                 found.append((run.name, row.case_id, f"box by {roi.reason}"))
     return found
+
+
+def _score_problem(run: Run, row: CaseScore) -> str:
+    """Why a case has the worst score; empty if it has not."""
+    if not run.folder.prediction(row.case_id).is_file():
+        return "no prediction file; scored as the worst"
+    if row.dice > 0:
+        return ""
+    if row.target_volume_ml == 0:
+        return f"{row.volume_ml:.1f} ml predicted where there is no tumour"
+    what = "prediction does not meet the tumour" if row.volume_ml > 0 else "nothing predicted, or nothing usable"
+    return f"{what} ({row.target_volume_ml:.1f} ml missed)"
 
 
 def _score_cells(comparison: Comparison, class_name: str, arm: str) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class ChannelGamma(RandomizableTransform):
 class Augmentation:
     """Affine, flips and intensity changes; the same seed gives the same change.
 
-    Intensity changes act on windowed values, where CT spans [-1, 1] and PET about [0, 1].
+    Intensity changes act on windowed values, where every channel spans [-1, 1]. With PET on a logarithmic scale, a shift
+    is a factor on SUV.
     """
 
     def __init__(self, settings: AugmentSettings, crop_voxels: tuple[int, int, int]) -> None:

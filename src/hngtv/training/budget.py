@@ -1,6 +1,5 @@
 """Training budgets: steps as given, or seconds turned into steps by a short calibration."""
 
-import copy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +10,8 @@ import torch
 from hngtv.training.roi_data import RoiCropDataModule, TrainingCrops
 from hngtv.training.stage import StageModule
 
-N_WARM_UP_STEPS = 2
-N_TIMED_STEPS = 6
+N_WARM_UP_STEPS = 1
+N_TIMED_STEPS = 4
 """Steps of the calibration. Source: our choice."""
 SAFETY = 0.95
 """Share of a time budget that is planned for; the rest absorbs noise of the machine. Source: our choice."""
@@ -34,15 +33,17 @@ def seconds_per_step(
     module: StageModule,
     crops: TrainingCrops,
     batch_size: int,
+    n_workers: int,
     trainer_settings: Any,
     clock: Callable[[], float],
 ) -> float:
-    """Cost of a training step, measured on a throw-away copy of the module with real crops.
+    """Cost of a training step, measured with real crops.
 
     Args:
-        module: As it will be trained; left untouched.
+        module: Built for this measurement; it is trained for a few steps.
         crops: Served from its first items; left untouched.
         batch_size: Crops per step.
+        n_workers: Loader processes.
         trainer_settings: Keyword arguments of the Lightning trainer.
         clock: From `training_clock`.
     """
@@ -51,7 +52,7 @@ def seconds_per_step(
         **trainer_settings, max_steps=N_WARM_UP_STEPS + N_TIMED_STEPS, callbacks=[timer], logger=False,
         enable_checkpointing=False, enable_progress_bar=False,
     )  # fmt: skip
-    trainer.fit(copy.deepcopy(module), datamodule=RoiCropDataModule(crops, batch_size, start_step=0, n_workers=0))
+    trainer.fit(module, datamodule=RoiCropDataModule(crops, batch_size, start_step=0, n_workers=n_workers))
     return timer.seconds / N_TIMED_STEPS
 
 

@@ -129,7 +129,7 @@ def _plan_steps(folder: StageFolder, plan: StagePlan, guard: BudgetGuard) -> int
         assert plan.budget.cpu_s is not None
         step_s = seconds_per_step(
             _seeded_module(plan, 1000), plan.build_crops(1000 * plan.optimiser.batch_size), plan.optimiser.batch_size,
-            _trainer_arguments(plan.trainer, plan.optimiser), guard.clock,
+            plan.trainer.n_workers, _trainer_arguments(plan.trainer, plan.optimiser), guard.clock,
         )  # fmt: skip
         total_steps = steps_within(plan.budget.cpu_s, guard.used_s, step_s)
         log.info("%s: %.3f s a step, so %d steps in %g s", plan.label, step_s, total_steps, plan.budget.cpu_s)

@@ -1,0 +1,166 @@
+"""Stage 1 of a fold: inner models, each blind to its inner fold, and the boxes they give to the cases they never saw."""
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from hngtv.cases.folds import make_folds
+from hngtv.cases.prepare import Volume
+from hngtv.cases.store import PreparedCase
+from hngtv.config import BudgetSettings, CoarseLocaliser, RoiSettings, RunSettings, plain
+from hngtv.localise.coarse_net import find_box
+from hngtv.localise.roi_table import Roi, read_rois, write_rois
+from hngtv.localise.rules import covered_fraction
+from hngtv.networks.attention_unet import AttentionUNet
+from hngtv.networks.build import build_network
+from hngtv.run_folder import RunFolder, atomic_path, make_folder, read_json, sha256_of
+from hngtv.training.coarse import CoarseLocalisationModule
+from hngtv.training.logger import RunLogger
+from hngtv.training.roi_data import CropRules, TrainingCrops
+from hngtv.training.trainer import StageFolder, StagePlan, train_stage
+from hngtv.two_stage import coarse_probability, load_weights
+
+FOREGROUND_SHARE = 0.5
+"""Where stage 1 sees crops of the image, half of them hold tumour. Source: our choice."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Used:
+    """What stage 1 took from the budget."""
+
+    steps: int = 0
+    cpu_s: float = 0.0
+
+
+def training_key(cases: Sequence[PreparedCase], settings: RunSettings) -> str:
+    """Digest of what every stage depends on: the training cases, the intensities, the training settings."""
+    trainer = {**plain(settings.trainer), "n_workers": None, "checkpoint_every_s": None}
+    shared = [settings.intensity, settings.augment, settings.loss, settings.optimiser, settings.budget]
+    identities = sorted((case.case_id, case.centre, case.digest) for case in cases)
+    return sha256_of([identities, settings.seed, trainer, *map(plain, shared)])
+
+
+@dataclass(frozen=True)
+class CoarseStation:
+    """Stage 1 of a fold.
+
+    It lies in the work folder under the digest of all it depends on, so that arms that share it train it once; a copy
+    of its weights and curves goes into each run folder.
+    """
+
+    cases: Sequence[PreparedCase]
+    settings: RunSettings
+    localiser: CoarseLocaliser
+
+    @property
+    def key(self) -> str:
+        data, roi = self.settings.data, self.settings.roi
+        own = [plain(self.localiser), self.inner_folds, data.coarse_spacing_mm, roi.margin_mm]
+        return sha256_of([training_key(self.cases, self.settings), *own])[:16]
+
+    @property
+    def inner_folds(self) -> dict[str, int]:
+        """Inner fold of each training case."""
+        identities = [(case.case_id, case.centre) for case in self.cases]
+        return make_folds(identities, self.localiser.n_inner_folds, self.settings.data.fold_seed)
+
+    def walk(self, folder: RunFolder, logger: RunLogger) -> tuple[list[Roi], Used]:
+        """Train the inner models, or find them trained; a box for each training case, and what was used."""
+        root = make_folder(self.settings.work_dir / "coarse") / self.key
+        with FileLock(root.with_suffix(".lock")):
+            records = []
+            for inner in range(self.localiser.n_inner_folds):
+                stage = StageFolder(root / f"inner_{inner}")
+                records.append(train_stage(stage, self._plan(inner), logger))
+                _copy_stage(stage, StageFolder(folder.coarse / f"inner_{inner}"))
+            table = root / folder.rois.name
+            if not table.is_file():
+                write_rois(table, self._locate(root))
+            rois = read_rois(table)
+        _report_coverage(rois)
+        return rois, Used(sum(r["steps"] for r in records), sum(r["cpu_s"] for r in records))
+
+    def _plan(self, inner: int) -> StagePlan:
+        settings, localiser, inner_folds = self.settings, self.localiser, self.inner_folds
+        cases = [case for case in self.cases if inner_folds[case.case_id] != inner]
+        boxes = {case.case_id: case.grid("coarse").bounds() for case in cases}
+        roi = RoiSettings(
+            crop_voxels=localiser.crop_voxels, margin_mm=0, jitter_mm=0, foreground_share=FOREGROUND_SHARE
+        )
+        rules = CropRules("coarse", roi, settings.intensity, settings.augment, localiser.network.total_stride)
+        seed = settings.seed + 1 + inner
+        return StagePlan(
+            label=f"coarse_{inner}",
+            key=sha256_of([self.key, inner]),
+            build_module=lambda steps: CoarseLocalisationModule(
+                plain(localiser.network),
+                plain(settings.loss),
+                plain(settings.optimiser),
+                in_channels=settings.intensity.n_channels,
+                out_channels=2,
+                total_steps=steps,
+            ),
+            build_crops=lambda n: TrainingCrops(cases, boxes, rules, seed, n),
+            budget=_share_of(settings.budget, localiser.budget_share / localiser.n_inner_folds),
+            optimiser=settings.optimiser,
+            trainer=settings.trainer,
+            seed=seed,
+        )
+
+    def _locate(self, root: Path) -> list[Roi]:
+        """A box for each training case, from the inner model that never saw it."""
+        networks = [
+            load_weights(
+                StageFolder(root / f"inner_{inner}").weights,
+                build_network(self.localiser.network, self.settings.intensity.n_channels, 2),
+            )
+            for inner in range(self.localiser.n_inner_folds)
+        ]
+        inner_folds = self.inner_folds
+        return [self._locate_case(case, networks[inner_folds[case.case_id]], inner_folds) for case in self.cases]
+
+    def _locate_case(self, case: PreparedCase, network: AttentionUNet, inner_folds: Mapping[str, int]) -> Roi:
+        (ct, pet), target = case.read_whole("coarse")
+        grid = case.grid("coarse")
+        probability = coarse_probability((network,), Volume(ct, pet, grid), self.settings)
+        found = find_box(probability, pet, grid, self.localiser, case.case_id)
+        covered = covered_fraction(target, grid, found.box.expand(self.settings.roi.margin_mm))
+        inner = str(inner_folds[case.case_id])
+        return Roi(case.case_id, self.localiser.name, inner, found.box, found.confidence, covered, found.reason)
+
+
+def _share_of(budget: BudgetSettings, share: float) -> BudgetSettings:
+    if budget.steps is not None:
+        return replace(budget, steps=max(1, int(budget.steps * share)))
+    assert budget.cpu_s is not None
+    return replace(budget, cpu_s=budget.cpu_s * share)
+
+
+def _copy_stage(source: StageFolder, destination: StageFolder) -> None:
+    if destination.record.is_file() and read_json(destination.record) == read_json(source.record):
+        return
+    for file in (source.weights, source.curves, source.record):
+        with atomic_path(destination.root / file.name) as temporary:
+            shutil.copyfile(file, temporary)
+
+
+def _report_coverage(rois: Sequence[Roi]) -> None:
+    """One line in the log: how much of the truth the boxes hold, and how large they are."""
+    covered = [roi.covered_fraction for roi in rois if roi.covered_fraction is not None]
+    if covered:
+        log.info(
+            "out-of-fold boxes with margin hold %.1f %% of the target on average (worst case %.1f %%); "
+            "mean box %.0f ml before the margin; %d of %d by fallback",
+            100 * float(np.mean(covered)),
+            100 * min(covered),
+            float(np.mean([roi.box.volume_ml for roi in rois])),
+            sum(roi.reason != "found" for roi in rois),
+            len(rois),
+        )

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from hngtv.metrics.score import CaseScore
+from hngtv.report.answer import answer_question, choose_reference, effect_rows, find_crop_and_gate
+from hngtv.report.runs import Run
+from hngtv.run_folder import RunFolder
+
+DICES = (0.5, 0.6, 0.55, 0.7, 0.65, 0.52, 0.61, 0.58)
+
+
+def arm_runs(*names: str) -> dict[str, list[Run]]:
+    return {name: [Run(name, RunFolder(Path(name)), _settings(name), ())] for name in names}
+
+
+def _settings(arm: str) -> dict[str, object]:
+    localiser = {"single": "whole", "two": "coarse", "oracle": "oracle"}[arm.split("_")[0]]
+    network = "attention_unet" if arm.endswith("ag") else "unet"
+    return {"arm": arm, "fold": 0, "seed": 0, "localiser": {"name": localiser}, "network": {"name": network}}
+
+
+def rows(arm: str, dices: tuple[float, ...] | list[float], seed: int = 0) -> list[CaseScore]:
+    return [
+        CaseScore(f"case{i}", arm, "0", seed, "GTV", dice, dice, dice, 20 * (1 - dice), dice, 10.0, 10.0)
+        for i, dice in enumerate(dices)
+    ]
+
+
+@pytest.mark.parametrize(("gain", "winner"), [(0.1, "Crop: two_stage_unet"), (-0.1, "Gate: single_stage_ag")])
+@pytest.mark.parametrize("metric", ["dice", "hd95_mm"])
+def test_a_steady_gain_names_the_winner_in_either_direction_of_the_metric(
+    gain: float, winner: str, metric: str
+) -> None:
+    scores = rows("two_stage_unet", [d + gain + i / 1000 for i, d in enumerate(DICES)]) + rows("single_stage_ag", DICES)
+    answer = answer_question(arm_runs("two_stage_unet", "single_stage_ag"), scores, metric)
+    assert answer.headline.startswith(winner)
+    assert "8 cases" in answer.sentences[0]
+
+
+def test_an_interval_with_zero_is_said_and_no_winner_is_named() -> None:
+    changes = (0.1, -0.1, 0.05, -0.04, 0.02, -0.03, 0.06, -0.05)
+    scores = rows("two_stage_unet", [d + c for d, c in zip(DICES, changes, strict=True)]) + rows(
+        "single_stage_ag", DICES
+    )
+    answer = answer_question(arm_runs("two_stage_unet", "single_stage_ag"), scores, "dice")
+    assert answer.headline.startswith("No clear difference")
+    assert any("includes 0" in sentence for sentence in answer.sentences)
+
+
+def test_few_cases_name_no_winner_however_large_the_gain() -> None:
+    scores = rows("two_stage_unet", (0.9, 0.9, 0.9)) + rows("single_stage_ag", (0.1, 0.2, 0.3))
+    answer = answer_question(arm_runs("two_stage_unet", "single_stage_ag"), scores, "dice")
+    assert answer.headline.startswith("Too few cases")
+
+
+def test_a_single_seed_is_said() -> None:
+    arms = arm_runs("two_stage_unet", "single_stage_ag")
+    one = rows("two_stage_unet", DICES) + rows("single_stage_ag", DICES)
+    two = one + rows("two_stage_unet", DICES, seed=1) + rows("single_stage_ag", DICES, seed=1)
+    assert "One seed only" in answer_question(arms, one, "dice").sentences[-1]
+    assert "One seed only" not in answer_question(arms, two, "dice").sentences[-1]
+
+
+def test_one_arm_compares_nothing() -> None:
+    assert (
+        "nothing to compare" in answer_question(arm_runs("two_stage_ag"), rows("two_stage_ag", DICES), "dice").headline
+    )
+
+
+def test_arms_that_lack_a_side_cannot_tell() -> None:
+    scores = rows("oracle_unet", DICES) + rows("single_stage_ag", DICES)
+    assert "cannot tell" in answer_question(arm_runs("oracle_unet", "single_stage_ag"), scores, "dice").headline
+
+
+def test_crop_prefers_the_arm_without_gates() -> None:
+    arms = arm_runs("oracle_unet", "two_stage_ag", "two_stage_unet", "single_stage_unet", "single_stage_ag")
+    assert find_crop_and_gate(arms) == ("two_stage_unet", "single_stage_ag")
+    assert choose_reference(arms) == "single_stage_unet"
+
+
+def test_effects_compare_arms_that_differ_in_one_thing() -> None:
+    arms = arm_runs("single_stage_unet", "single_stage_ag", "two_stage_unet", "oracle_ag")
+    scores = [row for arm in arms for row in rows(arm, DICES)]
+    found = [(name, pair.arm, pair.reference) for name, pair in effect_rows(arms, scores, "dice")]
+    assert found == [
+        ("cropping, network without gates", "two_stage_unet", "single_stage_unet"),
+        ("gates, whole image", "single_stage_ag", "single_stage_unet"),
+    ]

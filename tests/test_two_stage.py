@@ -1,0 +1,204 @@
+"""Locate, crop, segment, paste back: grids of any orientation, and a saved model with random weights."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hngtv.cases.manifest import RawCase, load_cases
+from hngtv.commands.entry import compose
+from hngtv.config import CoarseLocaliser, InferenceSettings, RunSettings, parse_settings, plain
+from hngtv.errors import InputError
+from hngtv.localise.rules import covered_fraction
+from hngtv.networks.build import build_network
+from hngtv.run_folder import RunFolder, read_json, write_json
+from hngtv.training.checkpoint import save_weights
+from hngtv.two_stage import N_CHANNELS, load_model, paste_back, predict_case, write_prediction
+from hngtv.volume.box import Box
+from hngtv.volume.grid import Grid
+from hngtv.volume.nifti import read_image
+from tests.tiny_run import tiny_run
+
+CT_SHAPE = (20, 18, 16)
+TURNS = st.floats(-0.5, 0.5)
+
+
+def inference(threshold: float = 0.5, min_component_ml: float = 0.0) -> InferenceSettings:
+    return InferenceSettings(
+        mode="whole_volume", overlap=0, flip_axes=(), threshold=threshold, min_component_ml=min_component_ml
+    )
+
+
+def ct_grid(angle: float = 0.0, signs: tuple[int, int, int] = (1, 1, 1)) -> Grid:
+    """Voxels of 3 x 3 x 4 mm, turned by `angle` radians about z, axes flipped by `signs`, about the world's origin."""
+    c, s = np.cos(angle), np.sin(angle)
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.diag(np.multiply(signs, (3.0, 3.0, 4.0)))
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(CT_SHAPE) - 1) / 2)
+    return Grid.from_array(CT_SHAPE, affine)
+
+
+def ball(grid: Grid, centre_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
+    points = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
+    return np.linalg.norm(points - centre_mm, axis=-1) < radius_mm
+
+
+def as_probabilities(*classes: np.ndarray) -> np.ndarray:
+    tumour = np.stack(classes).astype(np.float32)
+    return np.concatenate([1 - tumour.sum(axis=0, keepdims=True), tumour])
+
+
+CROP = Grid.axis_aligned(Box((-18, -16, -20), (14, 18, 20)), (2.0, 2.0, 2.0))
+
+
+@given(TURNS, st.tuples(*[st.sampled_from((-1, 1))] * 3))
+def test_paste_back_puts_a_ball_where_it_is(angle: float, signs: tuple[int, int, int]) -> None:
+    ct = ct_grid(angle, signs)
+    labels = paste_back(
+        as_probabilities(ball(CROP, (-3, 2, 1), 10), 0 * ball(CROP, (0, 0, 0), 1)), CROP, ct, inference()
+    )
+    wanted = ball(ct, (-3, 2, 1), 10)
+    assert labels.dtype == np.uint8
+    assert labels.shape == CT_SHAPE
+    assert set(np.unique(labels)) == {0, 1}
+    assert 2 * (labels.astype(bool) & wanted).sum() / (labels.astype(bool).sum() + wanted.sum()) > 0.9
+
+
+@given(TURNS, st.tuples(*[st.sampled_from((-1, 1))] * 3))
+def test_outside_of_the_crop_is_background(angle: float, signs: tuple[int, int, int]) -> None:
+    ct = ct_grid(angle, signs)
+    labels = paste_back(as_probabilities(np.ones(CROP.shape)), CROP, ct, inference())
+    # Half a voxel of the CT at most: a voxel that the crop touches may count.
+    assert covered_fraction(labels, ct, CROP.bounds().expand(2.1)) == 1.0
+    points = ct.to_world(np.moveaxis(np.indices(ct.shape), 0, -1))
+    inside = ((points > CROP.bounds().lower_mm) & (points < CROP.bounds().upper_mm)).all(axis=-1)
+    assert labels[inside].all()
+
+
+def test_classes_together_reach_the_threshold_and_the_likeliest_wins() -> None:
+    ct, shape = ct_grid(), CROP.shape
+    split = as_probabilities(np.full(shape, 0.3), np.full(shape, 0.4))
+    assert set(np.unique(paste_back(split, CROP, ct, inference()))) == {0, 2}
+    assert not paste_back(split, CROP, ct, inference(threshold=0.8)).any()
+
+
+def test_small_components_are_removed() -> None:
+    ct = ct_grid()
+    tumour = ball(CROP, (-6, 0, 0), 9) | ball(CROP, (9, 10, 12), 4)
+    both = paste_back(as_probabilities(tumour), CROP, ct, inference())
+    one = paste_back(as_probabilities(tumour), CROP, ct, inference(min_component_ml=1.0))
+    assert both.sum() > one.sum() > 0
+    assert not one[ball(ct, (9, 10, 12), 5)].any()
+
+
+@pytest.fixture(scope="module")
+def make_run(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """From an experiment and changed settings to the folder of a run, finished by hand with random weights."""
+
+    def make(experiment: str, **changes: object) -> Path:
+        folder = RunFolder(tmp_path_factory.mktemp("run"))
+        overrides = tiny_run(tiny_cohort, folder.root, experiment, **changes)[1:]
+        settings = parse_settings(RunSettings, compose("run", overrides))
+        write_json(folder.settings, plain(settings))
+        torch.manual_seed(0)
+        save_weights(folder.fine / "model.pt", build_network(settings.network, N_CHANNELS, 3))
+        write_json(folder.fine / "training.json", {"n_classes": 3, "crop_voxels": [16, 16, 12]})
+        if isinstance(settings.localiser, CoarseLocaliser):
+            for inner in range(settings.localiser.n_inner_folds):
+                network = build_network(settings.localiser.network, N_CHANNELS, 2)
+                save_weights(folder.coarse / f"inner_{inner}/model.pt", network)
+        return folder.root
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def case(tiny_cohort: Path) -> RawCase:
+    return load_cases(tiny_cohort)[0]
+
+
+@pytest.mark.parametrize("experiment", ["single_stage_unet", "two_stage_ag", "oracle_ag"])
+def test_predict_case_gives_labels_on_the_ct_grid(
+    experiment: str, make_run: Any, case: RawCase, tmp_path: Path
+) -> None:
+    model = load_model(make_run(experiment))
+    prediction = predict_case(model, case)
+    ct = read_image(case.ct)
+    assert prediction.labels.shape == ct.values.shape
+    assert prediction.labels.dtype == np.uint8
+    assert prediction.labels.max() <= 2
+    assert set(prediction.seconds) == {"read", "locate", "segment"}
+    box = prediction.roi.box.expand(model.settings.roi.margin_mm)
+    assert prediction.roi.covered_fraction == covered_fraction(read_image(case.target).values, ct.grid, box)  # pyright: ignore
+    write_prediction(tmp_path / "mask.nii.gz", prediction, case, model)
+    written = read_image(tmp_path / "mask.nii.gz")
+    assert written.grid == ct.grid
+    np.testing.assert_array_equal(written.values, prediction.labels)
+    note = read_json(tmp_path / "mask.json")
+    assert (note["arm"], note["model"], note["case_id"]) == (experiment, model.digest, case.case_id)
+    assert note["roi_mm"] == [*prediction.roi.box.lower_mm, *prediction.roi.box.upper_mm]
+
+
+def test_same_model_predicts_the_same(make_run: Any, case: RawCase) -> None:
+    first, again = (predict_case(load_model(make_run("two_stage_ag")), case) for _ in range(2))
+    np.testing.assert_array_equal(first.labels, again.labels)
+    assert first.roi == again.roi
+
+
+def test_target_changes_nothing_but_the_covered_fraction(make_run: Any, case: RawCase) -> None:
+    model = load_model(make_run("two_stage_ag"))
+    known, unknown = predict_case(model, case), predict_case(model, replace(case, target=None))
+    np.testing.assert_array_equal(known.labels, unknown.labels)
+    assert unknown.roi == replace(known.roi, covered_fraction=None)
+
+
+def test_nothing_found_follows_on_empty(make_run: Any, case: RawCase) -> None:
+    found = {
+        on_empty: predict_case(
+            load_model(make_run("two_stage_ag", localiser__threshold=1.0, localiser__on_empty=on_empty)), case
+        ).roi
+        for on_empty in ("pet_rule", "whole_volume")
+    }
+    assert all(roi.reason.startswith(f"fallback:{name}") for name, roi in found.items())
+    assert found["whole_volume"].covered_fraction == 1.0
+    failing = load_model(make_run("two_stage_ag", localiser__threshold=1.0, localiser__on_empty="fail"))
+    with pytest.raises(InputError, match=case.case_id):
+        predict_case(failing, case)
+
+
+def test_oracle_needs_a_target(make_run: Any, case: RawCase) -> None:
+    with pytest.raises(InputError, match=rf"{case.case_id}.*target"):
+        predict_case(load_model(make_run("oracle_ag")), replace(case, target=None))
+
+
+def test_digest_tells_models_apart(make_run: Any) -> None:
+    run = make_run("two_stage_ag")
+    before = load_model(run).digest
+    assert load_model(run).digest == before
+    network = build_network(load_model(run).settings.localiser.network, N_CHANNELS, 2)  # pyright: ignore
+    save_weights(run / "coarse/inner_1/model.pt", network)
+    assert load_model(run).digest != before
+
+
+@pytest.mark.parametrize("name", ["settings.json", "fine/training.json", "fine/model.pt", "coarse/inner_1/model.pt"])
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_unfinished_or_damaged_run_is_named(name: str, content: bytes | None, make_run: Any) -> None:
+    run = make_run("two_stage_ag")
+    (run / name).unlink()
+    if content is not None:
+        (run / name).write_bytes(content)
+    with pytest.raises(InputError, match=str(run)):
+        load_model(run)
+
+
+def test_missing_inner_model_is_not_overlooked(make_run: Any) -> None:
+    run = make_run("two_stage_ag")
+    (run / "coarse/inner_1/model.pt").unlink()
+    (run / "coarse/inner_1").rmdir()
+    with pytest.raises(InputError, match="inner_1"):
+        load_model(run)
