@@ -139,10 +139,13 @@ class AugmentSettings:
     scale: Annotated[float, Field(ge=0, lt=1)]
     flip_axes: tuple[Literal["x", "y", "z"], ...]
     intensity_probability: Share
-    noise: NonNegative
-    shift: NonNegative
-    gain: Annotated[float, Field(ge=0, lt=1)]
-    gamma: Annotated[float, Field(ge=0, lt=1)]
+    ct_shift_hu: NonNegative
+    ct_contrast: NonNegative
+    ct_noise_hu: NonNegative
+    pet_gain: NonNegative
+    pet_gamma: NonNegative
+    pet_noise: NonNegative
+    blur_probability: Share
 
 
 @settings_group
@@ -203,6 +206,7 @@ class InferenceSettings:
     flip_axes: tuple[Literal["x", "y", "z"], ...]
     threshold: Share
     min_component_ml: NonNegative
+    min_gtvp_share: Share
 
 
 @settings_group

@@ -31,13 +31,15 @@ from hngtv.networks.attention_unet import AttentionUNet
 from hngtv.networks.build import build_network, predict_probabilities
 from hngtv.run_folder import RunFolder, read_json, write_json
 from hngtv.volume.box import Box
-from hngtv.volume.components import remove_small_components
+from hngtv.volume.components import remove_minor_components, remove_small_components
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import file_digest, write_labels_like
 from hngtv.volume.resample import resample
 
+GTVP = 1
+"""Label of the primary tumour."""
 COARSE_INFERENCE = InferenceSettings(
-    mode="whole_volume", overlap=0.0, flip_axes=(), threshold=0.5, min_component_ml=0.0
+    mode="whole_volume", overlap=0.0, flip_axes=(), threshold=0.5, min_component_ml=0.0, min_gtvp_share=0.0
 )
 """Stage 1 sees the whole field of view at once."""
 
@@ -235,7 +237,7 @@ def paste_back(
     """Labels on the CT grid from class probabilities on a crop.
 
     Probabilities are interpolated, not labels. A voxel is tumour where all tumour classes together reach the
-    threshold, and takes the likeliest of them; small components of tumour are removed.
+    threshold, and takes the likeliest of them. Small components of tumour are removed, and pieces of GTVp small beside its largest.
 
     Args:
         probabilities: (classes, X, Y, Z), background first.
@@ -250,8 +252,10 @@ def paste_back(
     tumour = remove_small_components(
         classes.sum(axis=0) >= settings.threshold, round(settings.min_component_ml / ct.voxel_ml)
     )
+    found = np.where(tumour, classes.argmax(axis=0) + 1, 0).astype(np.uint8)
+    found[(found == GTVP) & ~remove_minor_components(found == GTVP, settings.min_gtvp_share)] = 0
     labels = np.zeros(ct.shape, dtype=np.uint8)
-    labels[slices] = np.where(tumour, classes.argmax(axis=0) + 1, 0)
+    labels[slices] = found
     return labels
 
 

@@ -13,6 +13,10 @@ from hngtv.networks.blocks import CONVOLUTIONS, POOLINGS, ConvBlock, PointwiseBl
 
 DeepSupervision = Literal["none", "fused", "auxiliary"]
 
+BACKGROUND_BIAS = 2.0
+"""Head start of the background's logit, since most voxels are background. From 0, short trainings end with a tumour of
+probability just below 0.5 (docs/results.md). Source: our choice, after the prior of the focal loss (Lin et al. 2017)."""
+
 
 @dataclass(frozen=True)
 class NetworkOutput:
@@ -84,19 +88,22 @@ class AttentionUNet(nn.Module):
             for level in range(1, n_levels - 1)
             if n_gates
         )
-        self._initialise()
         n_heads = 1 if deep_supervision == "none" else n_levels - 1
         self.heads = nn.ModuleList(convolution(widths[level], out_channels, kernel_size=1) for level in range(n_heads))
         self.fuse = (
             convolution(n_heads * out_channels, out_channels, kernel_size=1) if deep_supervision == "fused" else None
         )
+        self._initialise()
 
     def _initialise(self) -> None:
-        """Kaiming-normal 3 x 3 (x 3) convolutions, as in the released code."""
+        """Kaiming-normal 3 x 3 (x 3) convolutions, as in the released code, and heads that start at background."""
         for block in (*self.encoder, *self.decoder):
             for layer in block.children():
                 if isinstance(layer, (nn.Conv2d, nn.Conv3d)):
                     nn.init.kaiming_normal_(layer.weight)
+        for head in self.heads if self.fuse is None else [self.fuse]:
+            nn.init.zeros_(head.bias)
+            nn.init.constant_(head.bias[:1], BACKGROUND_BIAS)
 
     def forward(self, images: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Logits (N, classes, X, Y, Z) of images (N, C, X, Y, Z); with `return_attention` also the alphas by gate."""

@@ -1,19 +1,12 @@
-"""Random changes of a training crop, by MONAI, reproducible from one seed per crop."""
+"""Random changes of a training crop, reproducible from one seed per crop: space by MONAI, intensities in HU and SUV."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from monai.transforms.compose import Compose
-from monai.transforms.intensity.dictionary import (
-    RandGaussianNoised,
-    RandScaleIntensityd,
-    RandShiftIntensityd,
-)
 from monai.transforms.spatial.dictionary import RandAffined, RandFlipd
-from monai.transforms.transform import RandomizableTransform
-from torch import Tensor
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from hngtv.config import AugmentSettings
 
@@ -21,40 +14,19 @@ AXES = {"x": 0, "y": 1, "z": 2}
 KEYS = ("image", "target")
 READ_MARGIN = 0.25
 """Share of the crop read beyond each face, so that a rotated crop shows anatomy in its corners. Source: our choice."""
-
-
-class ChannelGamma(RandomizableTransform):
-    """Bend each channel of the image by an exponent of its own, between its lowest and its highest value.
-
-    MONAI's contrast bends all channels between their common ends: with CT from -1 to 1, that moves SUV 0.
-    """
-
-    def __init__(self, probability: float, spread: float) -> None:
-        super().__init__(probability)
-        self.spread = spread
-
-    def __call__(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        image = data["image"]
-        self.randomize(None)
-        exponents = self.R.uniform(1 - self.spread, 1 + self.spread, size=(len(image), 1, 1, 1))
-        if not self._do_transform:
-            return dict(data)
-        low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
-        share = (image - low) / (high - low).clamp_min(torch.finfo(image.dtype).eps)
-        return {**data, "image": low + share ** torch.from_numpy(exponents).to(image) * (high - low)}
+SOFT_TISSUE_HU = 50.0
+"""CT contrast changes about this value. Source: our choice."""
+TUMOUR_SUV = 2.5
+"""PET gamma leaves this value as it is. Source: our choice."""
 
 
 class Augmentation:
-    """Affine, flips and intensity changes; the same seed gives the same change.
-
-    Intensity changes act on windowed values, where every channel spans [-1, 1]. With PET on a logarithmic scale, a shift
-    is a factor on SUV.
-    """
+    """Affine, flips and intensity changes; the same seed gives the same change."""
 
     def __init__(self, settings: AugmentSettings, crop_voxels: tuple[int, int, int]) -> None:
+        self.settings = settings
         angle = np.deg2rad(settings.rotation_deg)
-        image, p = KEYS[:1], settings.intensity_probability
-        self.transform = Compose(
+        self.space = Compose(
             [
                 RandAffined(
                     KEYS,
@@ -67,23 +39,59 @@ class Augmentation:
                     cache_grid=True,
                 ),
                 *(RandFlipd(KEYS, prob=0.5, spatial_axis=AXES[axis]) for axis in settings.flip_axes),
-                RandScaleIntensityd(image, factors=settings.gain, prob=p, channel_wise=True),
-                RandShiftIntensityd(image, offsets=settings.shift, prob=p, channel_wise=True),
-                ChannelGamma(p, settings.gamma),
-                RandGaussianNoised(image, prob=p, std=settings.noise),
             ]
         )
 
-    def __call__(self, image: np.ndarray, target: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: NDArray, target: NDArray, seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Change one crop.
 
         Args:
-            image: (C, X, Y, Z) float32, windowed, as large as the crop or larger about the same centre.
+            image: (2, X, Y, Z) float32, CT in HU and PET in SUV, as large as the crop or larger about the same centre.
             target: (1, X, Y, Z) labels.
             seed: Decides every draw.
         Returns:
-            Image (C, *crop_voxels) float32 and labels (1, *crop_voxels).
+            Image (2, *crop_voxels) float32, still in HU and SUV, and labels (1, *crop_voxels).
         """
-        self.transform.set_random_state(seed=seed)
-        changed: Any = self.transform({"image": image, "target": target})
-        return changed["image"].as_tensor(), changed["target"].as_tensor()
+        self.space.set_random_state(seed=seed)
+        changed: Any = self.space({"image": image, "target": target})
+        draws = np.random.default_rng(seed)
+        ct, pet = changed["image"].numpy()
+        varied = np.stack([vary_ct(ct, self.settings, draws), vary_pet(pet, self.settings, draws)])
+        return varied.astype(np.float32), changed["target"].numpy().astype(np.uint8)
+
+
+def vary_ct(ct: NDArray[np.float32], settings: AugmentSettings, draws: np.random.Generator) -> NDArray[np.float32]:
+    """Shift, contrast, noise and blur of a CT (X, Y, Z) in HU, each with the probability of intensity changes."""
+    p = settings.intensity_probability
+    if draws.random() < p:
+        ct = ct + np.float32(draws.normal(0, settings.ct_shift_hu))
+    if draws.random() < p:
+        ct = (ct - SOFT_TISSUE_HU) * _factor(draws, settings.ct_contrast) + SOFT_TISSUE_HU
+    if draws.random() < p:
+        ct = ct + _noise(draws, ct.shape, settings.ct_noise_hu)
+    return _blur(ct, draws) if draws.random() < settings.blur_probability else ct
+
+
+def vary_pet(pet: NDArray[np.float32], settings: AugmentSettings, draws: np.random.Generator) -> NDArray[np.float32]:
+    """Gain, gamma, noise in proportion, and blur of a PET (X, Y, Z) in SUV; SUV 0 stays 0."""
+    p = settings.intensity_probability
+    if draws.random() < p:
+        pet = pet * _factor(draws, settings.pet_gain)
+    if draws.random() < p:
+        pet = TUMOUR_SUV * (np.maximum(pet, 0) / TUMOUR_SUV) ** _factor(draws, settings.pet_gamma)
+    if draws.random() < p:
+        pet = pet * (1 + _noise(draws, pet.shape, settings.pet_noise))
+    return _blur(pet, draws) if draws.random() < settings.blur_probability else pet
+
+
+def _factor(draws: np.random.Generator, spread: float) -> np.float32:
+    """exp of a uniform draw within +- spread."""
+    return np.float32(np.exp(draws.uniform(-spread, spread)))
+
+
+def _noise(draws: np.random.Generator, shape: tuple[int, ...], largest: float) -> NDArray[np.float32]:
+    return draws.standard_normal(shape, dtype=np.float32) * np.float32(draws.uniform(0, largest))
+
+
+def _blur(values: NDArray[np.float32], draws: np.random.Generator) -> NDArray[np.float32]:
+    return ndimage.gaussian_filter(values, draws.uniform(0.3, 1.0), truncate=2.0)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -93,7 +94,8 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
             slice(int(start - m), int(start + n + m)) for start, n, m in zip(starts, self.size, margins, strict=True)
         )
         image, target = case.read_crop(self.rules.level, (x, y, z))
-        return self.augment(window(image, self.rules.intensity), target[None], seed=int(draws.integers(2**31)))
+        image, target = self.augment(image, target[None], seed=int(draws.integers(2**31)))
+        return torch.from_numpy(window(image, self.rules.intensity)), torch.from_numpy(target)
 
     def _starts(self, case: PreparedCase, draws: np.random.Generator) -> list[int]:
         """First voxel of the crop along each axis: around a small ROI, or somewhere inside a large one."""

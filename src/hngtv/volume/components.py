@@ -20,6 +20,17 @@ def remove_small_components(mask: NDArray[np.bool_], min_voxels: int) -> NDArray
     return keep[labels]
 
 
+def remove_minor_components(mask: NDArray[np.bool_], min_share: float) -> NDArray[np.bool_]:
+    """The mask without components (26 neighbours) smaller than a share of its largest; an empty mask stays empty."""
+    if min_share <= 0 or not mask.any():
+        return mask
+    labels = np.empty(mask.shape, dtype=np.int32)
+    ndimage.label(mask, FULL_CONNECTIVITY, output=labels)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return (sizes >= min_share * sizes.max())[labels] & mask
+
+
 def bounding_slices(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
     """Slices that just hold a mask (X, Y, Z); None if it is empty."""
     found = ndimage.find_objects(mask.astype(np.uint8), max_label=1)
