@@ -18,7 +18,7 @@ from hngtv.localise.rules import covered_fraction
 from hngtv.networks.build import build_network
 from hngtv.run_folder import RunFolder, read_json, write_json
 from hngtv.training.checkpoint import save_weights
-from hngtv.two_stage import N_CHANNELS, load_model, paste_back, predict_case, write_prediction
+from hngtv.two_stage import load_model, paste_back, predict_case, write_prediction
 from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import read_image
@@ -30,7 +30,12 @@ TURNS = st.floats(-0.5, 0.5)
 
 def inference(threshold: float = 0.5, min_component_ml: float = 0.0) -> InferenceSettings:
     return InferenceSettings(
-        mode="whole_volume", overlap=0, flip_axes=(), threshold=threshold, min_component_ml=min_component_ml
+        mode="whole_volume",
+        overlap=0,
+        flip_axes=(),
+        threshold=threshold,
+        min_component_ml=min_component_ml,
+        min_gtvp_share=0,
     )
 
 
@@ -106,11 +111,11 @@ def make_run(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Any
         settings = parse_settings(RunSettings, compose("run", overrides))
         write_json(folder.settings, plain(settings))
         torch.manual_seed(0)
-        save_weights(folder.fine / "model.pt", build_network(settings.network, N_CHANNELS, 3))
+        save_weights(folder.fine / "model.pt", build_network(settings.network, settings.intensity.n_channels, 3))
         write_json(folder.fine / "training.json", {"n_classes": 3, "crop_voxels": [16, 16, 12]})
         if isinstance(settings.localiser, CoarseLocaliser):
             for inner in range(settings.localiser.n_inner_folds):
-                network = build_network(settings.localiser.network, N_CHANNELS, 2)
+                network = build_network(settings.localiser.network, settings.intensity.n_channels, 2)
                 save_weights(folder.coarse / f"inner_{inner}/model.pt", network)
         return folder.root
 
@@ -180,7 +185,9 @@ def test_digest_tells_models_apart(make_run: Any) -> None:
     run = make_run("two_stage_ag")
     before = load_model(run).digest
     assert load_model(run).digest == before
-    network = build_network(load_model(run).settings.localiser.network, N_CHANNELS, 2)  # pyright: ignore
+    settings = load_model(run).settings
+    assert isinstance(settings.localiser, CoarseLocaliser)
+    network = build_network(settings.localiser.network, settings.intensity.n_channels, 2)
     save_weights(run / "coarse/inner_1/model.pt", network)
     assert load_model(run).digest != before
 

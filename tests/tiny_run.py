@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-TINY_NETWORK = "{name: attention_unet, widths: [4, 8], norm: instance, deep_supervision: auxiliary, n_gates: 1}"
+TINY_NETWORK = "{name: attention_unet, widths: [4, 8, 8], norm: instance, deep_supervision: auxiliary, n_gates: 1}"
 
 
 def tiny_run(root: Path, folder: Path, experiment: str = "two_stage_ag", **changes: object) -> list[str]:
@@ -19,13 +19,13 @@ def tiny_run(root: Path, folder: Path, experiment: str = "two_stage_ag", **chang
         "data.coarse_spacing_mm": "[10, 10, 12]",
         "data.n_folds": 2,
         "network": "unet" if experiment.endswith("unet") else "attention_unet",
-        "network.widths": "[4, 8]",
+        "network.widths": "[4, 8, 8]",
         "roi.crop_voxels": "[16, 16, 12]",
         "optimiser.batch_size": 1,
         "budget.steps": 12,
         "logger": "csv",
     }
     if experiment.startswith("two_stage"):
-        settings |= {"localiser.network.widths": "[4, 8]", "localiser.budget_share": 0.5}
+        settings |= {"localiser.network.widths": "[4, 8, 8]", "localiser.budget_share": 0.5}
     settings |= {key.replace("__", "."): value for key, value in changes.items()}
     return ["run", *(f"{key}={value}" for key, value in settings.items())]

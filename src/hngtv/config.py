@@ -6,7 +6,7 @@ Hydra composes a tree of plain values; `parse_settings` turns it into one of the
 import difflib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -14,6 +14,11 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from hngtv.errors import InputError
 
 STRICT = ConfigDict(extra="forbid")
+
+UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
+MISSING_KEY = ("missing", "missing_argument", "missing_keyword_only_argument")
+EXPECTED = {"fold": "expected the number of a fold or all"}
+"""Own words where pydantic tells one mistake for each member of a union."""
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -344,7 +349,7 @@ def parse_settings(kind: type[Kind], tree: dict[str, Any]) -> Kind:
     try:
         return TypeAdapter(kind).validate_python(tree)
     except ValidationError as error:
-        raise InputError("\n".join(_explain(kind, detail) for detail in error.errors())) from None
+        raise InputError("\n".join(_explain(kind, detail) for detail in _one_for_each_key(kind, error))) from None
 
 
 def plain(settings: Any) -> dict[str, Any]:
@@ -352,31 +357,58 @@ def plain(settings: Any) -> dict[str, Any]:
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
 
+def _one_for_each_key(kind: type, error: ValidationError) -> list[Any]:
+    """One mistake for each key: pydantic tells one for each member of a union and each item of a tuple."""
+    kept: dict[str, Any] = {}
+    for detail in error.errors():
+        key = _key(kind, detail)
+        if key not in kept or _lacks_items(detail):
+            kept[key] = detail
+    return list(kept.values())
+
+
 def _explain(kind: type, detail: Any) -> str:
-    path = [str(part) for part in detail["loc"]]
-    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        nearest = difflib.get_close_matches(path[-1], _field_names(kind, path[:-1]), n=3, cutoff=0.5)
+    key, got = _key(kind, detail), detail["input"]
+    if detail["type"] in UNKNOWN_KEY:
+        nearest = difflib.get_close_matches(key.split(".")[-1], _names_beside(kind, detail["loc"]), n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
-        return f"settings: unknown key {'.'.join(path)}{hint}"
-    if detail["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f"settings: {'.'.join(path)} is missing; give {'.'.join(path)}=VALUE"
-    message = detail["msg"].removeprefix("Value error, ")
-    where = ".".join(path) or "settings"
-    got = "" if isinstance(detail["input"], dict) or not path else f", got {detail['input']!r}"
-    return f"settings: {where}: {message}{got}"
+        return f"settings: unknown key {key}{hint}"
+    if _lacks_items(detail):
+        return f"settings: {key}: expected {detail['loc'][-1] + 1} values, got {list(got)}"
+    if detail["type"] in MISSING_KEY:
+        return f"settings: {key} is missing; give {key}=VALUE"
+    message = EXPECTED.get(key) or detail["msg"].removeprefix("Value error, ")
+    place = f"{key}: " if key else ""
+    return f"settings: {place}{message}" + ("" if isinstance(got, dict) or not key else f", got {got!r}")
 
 
-def _field_names(kind: Any, path: list[str]) -> list[str]:
-    """Names valid at a path; a tagged union contributes the names of all its members."""
-    members = [m for m in getattr(kind, "__args__", (kind,)) if is_dataclass(m)]
-    if not path:
-        return [f.name for member in members for f in fields(member)]
-    for member in members:
-        for f in fields(member):
-            if f.name == path[0]:
-                return _field_names(_unwrap(f.type), [p for p in path[1:] if p not in ("whole", "oracle", "coarse")])
-    return []
+def _lacks_items(detail: Any) -> bool:
+    """Whether the mistake is a tuple with too few items; its place ends with the index of the last one."""
+    return detail["type"] == "missing" and isinstance(detail["loc"][-1], int)
 
 
-def _unwrap(annotation: Any) -> Any:
-    return annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation
+def _key(kind: type, detail: Any) -> str:
+    """Dotted key of a mistake, without indices and without the names of members of a union."""
+    path, members = [], _members(kind)
+    for part in detail["loc"]:
+        field = next((f for member in members for f in fields(member) if f.name == part), None)
+        if field is not None:
+            path.append(field.name)
+            members = _members(field.type)
+    return ".".join([*path, str(detail["loc"][-1])] if detail["type"] in UNKNOWN_KEY else path)
+
+
+def _names_beside(kind: type, place: tuple[Any, ...]) -> list[str]:
+    """Names valid where an unknown key was found."""
+    members = _members(kind)
+    for part in place[:-1]:
+        inner = [f for member in members for f in fields(member) if f.name == part]
+        members = _members(inner[0].type) if inner else members
+    return [f.name for member in members for f in fields(member)]
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The settings classes in a type, which may be a union or annotated."""
+    if isinstance(annotation, type) and is_dataclass(annotation):
+        return [annotation]
+    return [member for part in get_args(annotation) for member in _members(part)]

@@ -19,9 +19,10 @@ from hngtv.commands.entry import (
     DONE,
     compose,
     conf_folder,
-    quote,
+    main,
     run_command,
 )
+from hngtv.commands.overrides import quote
 from hngtv.errors import CasesFailedError, InputError
 
 EVALUATE = ["evaluate", "predictions=p", "targets=t"]
@@ -151,3 +152,46 @@ def test_help_does_not_load_what_commands_need() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ["a=b.csv", "a[1].csv", "a (1).csv", "a,b.csv", "[x].csv"])
+def test_file_name_without_a_folder_needs_no_quotes(name: str) -> None:
+    assert compose("evaluate", [f"predictions={name}", "targets=t"])["predictions"] == name
+
+
+def test_case_pattern_needs_no_quotes() -> None:
+    assert compose("import", ["data.root=x", "data.ct={case}/a b.nii.gz"])["data"]["ct"] == "{case}/a b.nii.gz"
+
+
+def test_overrides_of_the_demo_need_no_quotes() -> None:
+    tree = compose("demo", ["overrides=[budget.steps=3,network.widths=[4,8,8]]"])
+    assert tree["overrides"] == ["budget.steps=3", "network.widths=[4,8,8]"]
+
+
+def test_unexpected_exception_is_told_as_a_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluate, "run", raising(RuntimeError("oh")))
+    monkeypatch.setattr(sys, "argv", ["hngtv", *EVALUATE])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 70
+    assert "RuntimeError: oh" in (shown := capsys.readouterr().err)
+    assert "this is a bug" in shown.splitlines()[-1]
+
+
+def test_sweep_lists_its_jobs_and_returns_the_worst_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail_in_fold_1(settings: Any) -> None:
+        if settings.fold == 1:
+            raise CasesFailedError("1 case(s) failed")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hngtv.commands.run.run", fail_in_fold_1)
+    assert run_command(["run", "-m", "data.root=cases", "fold=0,1", "arm=x"]) == CASES_FAILED
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "x fold 0 seed 0",
+        "x fold 1 seed 0",
+    ]
+    assert list(tmp_path.iterdir()) == []

@@ -38,7 +38,6 @@ def test_writes_a_row_for_each_case_and_class(cases: list[RawCase], tmp_path: Pa
     assert {(row["arm"], row["fold"], row["seed"], float(row["dice"])) for row in rows} == {("mine", "all", "5", 1.0)}
 
 
-@pytest.mark.xfail(reason="EvaluateSettings.fold is a string, and Hydra reads fold=2 as a number")
 def test_a_numbered_fold_is_written_into_every_row(cases: list[RawCase], tmp_path: Path) -> None:
     assert evaluate(tmp_path, "fold=2") == 0
     with (tmp_path / "scores.csv").open() as stream:

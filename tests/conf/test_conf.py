@@ -110,10 +110,12 @@ def test_arms_differ_in_localiser_roi_and_gates_alone() -> None:
         ("fold=x", ["fold", "x", "all"]),
         ("network.widths=[8]", ["network.widths"]),
         ("roi.crop_voxels=[1,2]", ["roi.crop_voxels", "3"]),
-        ("intensity.ct_window_hu=[240,-160]", ["intensity.ct_window_hu"]),
+        ("intensity.ct_windows_hu=[[240,-160]]", ["intensity", "ct_windows_hu"]),
         ("seed=-1", ["seed", "-1"]),
         ("inference.flip_axes=[x,w]", ["inference.flip_axes", "w"]),
         ("fold", ["fold"]),
+        ("network.widths=[a]", ["network.widths", "'a'"]),
+        ("run_dri=x", ["run_dri", "run_dir"]),
     ],
 )
 def test_mistake_fails_with_its_key(override: str, told: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ LAYERS = (
     {"cases", "networks", "metrics"},
     {"localise", "training"},
     {"two_stage", "report"},
+    {"out_of_fold"},
     {"arm"},
     {"commands"},
 )

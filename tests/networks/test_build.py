@@ -15,6 +15,7 @@ WINDOW = (8, 8, 8)
 def inference(**changes: Any) -> InferenceSettings:
     plain: dict[str, Any] = {
         "mode": "sliding_window", "overlap": 0.5, "flip_axes": (), "threshold": 0.5, "min_component_ml": 0.0,
+        "min_gtvp_share": 0.0,
     }  # fmt: skip
     return InferenceSettings(**(plain | changes))
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,8 @@ def test_overfits_one_case(tmp_path: Path) -> None:
     write_tiny_case(tmp_path / "cases", "only", has_nodes=False)
     arguments = tiny_run(
         tmp_path / "cases", tmp_path, "single_stage_ag", fold="all", budget__steps=250, augment="none",
-        optimiser__learning_rate=0.005, optimiser__ema_decay=0.9, roi__foreground_share=1, network__widths="[8, 16]",
+        optimiser__learning_rate=0.005, optimiser__ema_decay=0.9, roi__foreground_share=1,
+        network__widths="[8, 16, 16]",
     )  # fmt: skip
     assert run_command(arguments) == DONE
     predicted = [
@@ -125,7 +127,7 @@ def test_empty_target_is_a_valid_case(tmp_path: Path) -> None:
 
 
 def test_nothing_is_found_follows_on_empty(cohort: Path, tmp_path: Path) -> None:
-    never = {"localiser__threshold": 1.0}
+    never: dict[str, Any] = {"localiser__threshold": 1.0}
     assert run_command(tiny_run(cohort, tmp_path / "rule", **never)) == DONE
     assert all(roi.reason.startswith("fallback:pet_rule") for roi in read_rois(tmp_path / "rule/run/rois.csv"))
     assert run_command(tiny_run(cohort, tmp_path / "fail", localiser__on_empty="fail", **never)) == BAD_INPUT

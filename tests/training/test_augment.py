@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from hngtv.config import AugmentSettings
-from hngtv.training.augment import Augmentation
+from hngtv.training.augment import SOFT_TISSUE_HU, Augmentation, vary_ct
 
 SIZE = (8, 6, 4)
 
@@ -15,7 +14,8 @@ SIZE = (8, 6, 4)
 def augmentation(**changes: Any) -> Augmentation:
     plain: dict[str, Any] = {
         "affine_probability": 0, "rotation_deg": 0, "scale": 0, "flip_axes": (), "intensity_probability": 0,
-        "noise": 0, "shift": 0, "gain": 0, "gamma": 0,
+        "ct_shift_hu": 0, "ct_contrast": 0, "ct_noise_hu": 0, "pet_gain": 0, "pet_gamma": 0, "pet_noise": 0,
+        "blur_probability": 0,
     }  # fmt: skip
     return Augmentation(AugmentSettings(**(plain | changes)), SIZE)
 
@@ -29,15 +29,17 @@ def crop(margin: int = 2) -> tuple[np.ndarray, np.ndarray]:
 
 EVERYTHING: dict[str, Any] = {
     "affine_probability": 1, "rotation_deg": 20, "scale": 0.2, "flip_axes": ("x", "y"), "intensity_probability": 1,
-    "noise": 0.1, "shift": 0.1, "gain": 0.2, "gamma": 0.3,
+    "ct_shift_hu": 15, "ct_contrast": 0.2, "ct_noise_hu": 20, "pet_gain": 0.4, "pet_gamma": 0.3, "pet_noise": 0.1,
+    "blur_probability": 0.5,
 }  # fmt: skip
+STILL: dict[str, Any] = {"affine_probability": 0, "flip_axes": ()}
 
 
 def test_switched_off_it_only_takes_the_middle() -> None:
     image, target = crop()
     changed, labels = augmentation()(image, target, seed=3)
-    np.testing.assert_allclose(changed.numpy(), image[:, 2:-2, 2:-2, 2:-2], atol=1e-5)
-    np.testing.assert_array_equal(labels.numpy(), target[:, 2:-2, 2:-2, 2:-2])
+    np.testing.assert_allclose(changed, image[:, 2:-2, 2:-2, 2:-2], atol=1e-5)
+    np.testing.assert_array_equal(labels, target[:, 2:-2, 2:-2, 2:-2])
 
 
 def test_same_seed_same_change() -> None:
@@ -46,9 +48,9 @@ def test_same_seed_same_change() -> None:
     transform(*crop(), seed=6)
     again, other = transform(*crop(), seed=5), augmentation(**EVERYTHING)(*crop(), seed=5)
     for found in (again, other):
-        assert torch.equal(first[0], found[0])
-        assert torch.equal(first[1], found[1])
-    assert not torch.equal(first[0], transform(*crop(), seed=6)[0])
+        assert np.array_equal(first[0], found[0])
+        assert np.array_equal(first[1], found[1])
+    assert not np.array_equal(first[0], transform(*crop(), seed=6)[0])
 
 
 def test_shape_labels_and_input_are_kept() -> None:
@@ -57,8 +59,8 @@ def test_shape_labels_and_input_are_kept() -> None:
     changed, labels = augmentation(**EVERYTHING)(image, target, seed=1)
     assert changed.shape == (2, *SIZE)
     assert labels.shape == (1, *SIZE)
-    assert changed.dtype == torch.float32
-    assert changed.isfinite().all()
+    assert changed.dtype == np.float32
+    assert np.isfinite(changed).all()
     assert set(np.unique(labels)) <= {0, 1, 2}
     np.testing.assert_array_equal(image, before[0])
     np.testing.assert_array_equal(target, before[1])
@@ -71,9 +73,9 @@ def test_flips_turn_image_and_labels_about_the_named_axis(axis: str, dim: int) -
     seen = set()
     for seed in range(12):
         changed, labels = augmentation(flip_axes=(axis,))(image, target, seed=seed)
-        is_flipped = torch.allclose(changed, plain[0].flip(dim), atol=1e-5)
-        assert is_flipped or torch.allclose(changed, plain[0], atol=1e-5)
-        assert torch.equal(labels, plain[1].flip(dim) if is_flipped else plain[1])
+        is_flipped = np.allclose(changed, np.flip(plain[0], dim), atol=1e-5)
+        assert is_flipped or np.allclose(changed, plain[0], atol=1e-5)
+        assert np.array_equal(labels, np.flip(plain[1], dim) if is_flipped else plain[1])
         seen.add(is_flipped)
     assert seen == {True, False}
 
@@ -90,16 +92,28 @@ def test_image_and_labels_move_together() -> None:
 
 def test_intensity_changes_leave_labels_alone() -> None:
     image, target = crop()
-    changed, labels = augmentation(intensity_probability=1, noise=0.1, shift=0.2, gain=0.2, gamma=0.3)(image, target, 2)
-    np.testing.assert_array_equal(labels.numpy(), target[:, 2:-2, 2:-2, 2:-2])
-    assert not np.allclose(changed.numpy(), image[:, 2:-2, 2:-2, 2:-2], atol=0.01)
+    changed, labels = augmentation(**(EVERYTHING | STILL))(image, target, seed=2)
+    np.testing.assert_array_equal(labels, target[:, 2:-2, 2:-2, 2:-2])
+    assert not np.allclose(changed, image[:, 2:-2, 2:-2, 2:-2], atol=0.01)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_gamma_leaves_the_ends_of_each_channel_s_window(seed: int) -> None:
-    """No uptake must stay no uptake: gamma bends a channel between its lowest and highest value."""
+def test_no_uptake_stays_no_uptake_and_uptake_positive(seed: int) -> None:
     image = np.zeros((2, *SIZE), dtype=np.float32)
-    image[0] = np.linspace(-1, 1, image[0].size).reshape(SIZE)
-    image[1, 4:] = 0.8
-    changed, _ = augmentation(intensity_probability=1, gamma=0.5)(image, np.zeros((1, *SIZE), np.uint8), seed=seed)
-    assert changed[1, :4].abs().max() < 1e-3
+    image[1, 4:] = 8.0
+    changed, _ = augmentation(**(EVERYTHING | STILL | {"blur_probability": 0}))(image, target_of(image), seed=seed)
+    assert np.abs(changed[1, :4]).max() < 1e-5
+    assert changed[1, 4:].mean() > 2
+
+
+def test_ct_changes_have_the_size_that_is_set() -> None:
+    draws = np.random.default_rng(0)
+    flat = np.full(SIZE, SOFT_TISSUE_HU, dtype=np.float32)
+    settings = augmentation(intensity_probability=1, ct_shift_hu=15, ct_contrast=0.25).settings
+    shifts = [float(vary_ct(flat, settings, draws).mean()) - SOFT_TISSUE_HU for _ in range(400)]
+    assert abs(np.mean(shifts)) < 3
+    assert 12 < np.std(shifts) < 20
+
+
+def target_of(image: np.ndarray) -> np.ndarray:
+    return np.zeros((1, *image.shape[1:]), dtype=np.uint8)

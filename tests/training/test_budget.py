@@ -1,13 +1,19 @@
 """Time budgets: steps that fit, and seconds counted over kills and resumes."""
 
+from collections.abc import Iterable
+from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from hngtv.training.budget import SAFETY, BudgetGuard, steps_within, training_clock
+from hngtv.config import BudgetSettings
+from hngtv.training.budget import CALIBRATION_STEPS, SAFETY, BudgetCallback, training_clock
+from hngtv.training.stage import StageModule
 
 
 class Clock:
@@ -20,53 +26,70 @@ class Clock:
         return self.now
 
 
-def stops(guard: BudgetGuard) -> bool:
-    trainer: Any = SimpleNamespace(should_stop=False)
-    guard.on_train_batch_end(trainer)
-    return trainer.should_stop
+class Stage(StageModule):
+    """A stage without a network."""
+
+    def __init__(self, total_steps: int) -> None:
+        pl.LightningModule.__init__(self)
+        self.total_steps = total_steps
+
+    def classes_of(self, target: Tensor) -> Tensor:
+        return target
 
 
-@given(st.floats(1, 1e5), st.floats(0, 1e5), st.floats(1e-3, 100))
-def test_steps_fit_what_is_left(budget_s: float, used_s: float, step_s: float) -> None:
-    n = steps_within(budget_s, used_s, step_s)
-    assert n >= 1
-    assert n == 1 or used_s + n * step_s <= budget_s * SAFETY + 1e-6 * budget_s
-    assert used_s + (n + 1) * step_s > budget_s * SAFETY - 1e-6 * budget_s
+def walk(budget: BudgetCallback, clock: Clock, costs_s: Iterable[float], first_step: int = 1) -> tuple[int, Stage]:
+    """Steps of the given costs until the callback stops the training, and the module."""
+    module = Stage(budget.first_plan)
+    for step, cost_s in enumerate(costs_s, start=first_step):
+        clock.now += cost_s
+        trainer: Any = SimpleNamespace(should_stop=False, global_step=step)
+        budget.on_train_batch_end(trainer, module)
+        if trainer.should_stop:
+            return step, module
+    raise AssertionError("never stopped")
 
 
-def test_guard_counts_and_stops_once_the_budget_is_spent() -> None:
+def test_steps_are_done_as_set() -> None:
+    budget = BudgetCallback(BudgetSettings(steps=7), Clock())
+    assert walk(budget, Clock(), repeat(1.0))[0] == 7
+
+
+@given(st.floats(5, 1e4), st.floats(0.01, 1))
+def test_seconds_become_the_steps_that_fit(budget_s: float, step_s: float) -> None:
     clock = Clock()
-    guard = BudgetGuard(clock, used_s=2.0, budget_s=10.0)
-    clock.now += 7
-    assert guard.used_s == pytest.approx(9)
-    assert not stops(guard)
-    clock.now += 2
-    assert stops(guard)
+    budget = BudgetCallback(BudgetSettings(cpu_s=budget_s), clock)
+    n_steps, module = walk(budget, clock, chain([3 * step_s], repeat(step_s)))
+    assert budget.used_s <= budget_s
+    assert budget.used_s + 1.1 * step_s > budget_s * SAFETY or n_steps <= CALIBRATION_STEPS + 1
+    assert n_steps >= module.total_steps
 
 
-def test_guard_without_a_time_budget_only_counts() -> None:
+def test_plan_follows_a_machine_that_slows_down() -> None:
     clock = Clock()
-    guard = BudgetGuard(clock, 0.0, None)
-    clock.now += 1e6
-    assert guard.used_s == 1e6
-    assert not stops(guard)
+    budget = BudgetCallback(BudgetSettings(cpu_s=100), clock)
+    walk(budget, clock, chain(repeat(0.5, 60), repeat(1.5)))
+    assert 100 * SAFETY - 1.6 < budget.used_s <= 100
 
 
-def test_guard_keeps_counting_over_a_kill() -> None:
+def test_a_step_longer_than_the_budget_ends_it() -> None:
     clock = Clock()
-    first = BudgetGuard(clock, 1.0, 10.0)
-    clock.now += 5
+    assert walk(BudgetCallback(BudgetSettings(cpu_s=1), clock), clock, repeat(5.0))[0] == 1
+
+
+def test_seconds_count_over_a_kill() -> None:
+    clock = Clock()
+    first = BudgetCallback(BudgetSettings(cpu_s=20), clock)
+    module = Stage(first.first_plan)
+    for step in range(1, 9):
+        clock.now += 1
+        first.on_train_batch_end(SimpleNamespace(should_stop=False, global_step=step), module)  # type: ignore[arg-type]
     state = first.state_dict()
-    clock.now += 2  # lost with the killed process
+    clock.now += 3  # lost with the killed process
     later = Clock(now=3.0)
-    resumed = BudgetGuard(later, 0.0, 10.0)
-    later.now += 0.5
+    resumed = BudgetCallback(BudgetSettings(cpu_s=20), later)
     resumed.load_state_dict(state)
-    assert resumed.used_s == pytest.approx(6)
-    later.now += 5
-    assert resumed.used_s == pytest.approx(11)
-    assert stops(resumed)
-    assert resumed.state_dict() == {"used_s": pytest.approx(11)}
+    assert resumed.used_s == pytest.approx(8)
+    assert walk(resumed, later, repeat(1.0), first_step=9)[0] == pytest.approx(19, abs=1)
 
 
 def test_clock_of_a_cpu_counts_work_and_not_waiting() -> None:

@@ -22,13 +22,14 @@ from hngtv.training.roi_data import (
 )
 from hngtv.volume.box import Box
 
-INTENSITY = IntensitySettings(ct_window_hu=(-160.0, 240.0), pet_max_suv=20.0, pet_scale="linear")
+INTENSITY = IntensitySettings(ct_windows_hu=((-160.0, 240.0),), pet_max_suv=20.0, pet_scale="linear")
 
 
 def no_augment(**changes: Any) -> AugmentSettings:
     plain: dict[str, Any] = {
         "affine_probability": 0, "rotation_deg": 0, "scale": 0, "flip_axes": (), "intensity_probability": 0,
-        "noise": 0, "shift": 0, "gain": 0, "gamma": 0,
+        "ct_shift_hu": 0, "ct_contrast": 0, "ct_noise_hu": 0, "pet_gain": 0, "pet_gamma": 0, "pet_noise": 0,
+        "blur_probability": 0,
     }  # fmt: skip
     return AugmentSettings(**(plain | changes))
 
@@ -54,7 +55,7 @@ def stream(
 
 
 def test_item_depends_on_seed_and_number_alone(prepared: list[PreparedCase]) -> None:
-    strong = no_augment(affine_probability=1, rotation_deg=20, scale=0.2, intensity_probability=1, noise=0.1)
+    strong = no_augment(affine_probability=1, rotation_deg=20, scale=0.2, intensity_probability=1, ct_noise_hu=20)
     chosen = rules(strong, foreground_share=0.5, jitter_mm=10)
     one = stream(prepared, whole(prepared), chosen)
     other = stream(prepared[::-1], whole(prepared), chosen, n=1000)

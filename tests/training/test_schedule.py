@@ -25,7 +25,7 @@ def rates(total_steps: int, **changes: Any) -> list[float]:
     """Rate before each step, and after the last."""
     chosen = settings(**changes)
     optimiser = build_optimiser(nn.Linear(2, 2), chosen)
-    schedule = build_schedule(optimiser, chosen, total_steps)
+    schedule = build_schedule(optimiser, chosen, lambda: total_steps)
     found = [optimiser.param_groups[0]["lr"]]
     for _ in range(total_steps):
         optimiser.step()
@@ -57,3 +57,15 @@ def test_norms_and_biases_are_not_decayed() -> None:
     assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
     assert [len(group["params"]) for group in groups] == [1, 3]
     assert isinstance(build_optimiser(module, settings()), torch.optim.AdamW)
+
+
+def test_a_corrected_number_of_steps_moves_the_end() -> None:
+    chosen, planned = settings(), [100]
+    optimiser = build_optimiser(nn.Linear(2, 2), chosen)
+    schedule = build_schedule(optimiser, chosen, lambda: planned[0])
+    for step in range(60):
+        if step == 30:
+            planned[0] = 60
+        optimiser.step()
+        schedule.step()
+    assert optimiser.param_groups[0]["lr"] == 0

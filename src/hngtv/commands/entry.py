@@ -1,20 +1,23 @@
 """The `hngtv` command: help, settings composed from `conf/`, and the exit status.
 
-Exit status: 0 done, 1 some cases failed (each listed), 2 bad settings or input.
+Exit status: 0 done, 1 some cases failed (each listed), 2 bad settings or input, 70 a bug of hngtv.
 """
 
+import contextlib
 import difflib
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hngtv.commands.overrides import group_choices, missing_value, quote, unknown_key, wrong_choice
 from hngtv.errors import CasesFailedError, InputError
 
-DONE, CASES_FAILED, BAD_INPUT = 0, 1, 2
+DONE, CASES_FAILED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = DONE
+    except Exception:
+        status = report_bug()
     sys.exit(status)
 
 
@@ -73,13 +78,20 @@ def run_command(arguments: Sequence[str]) -> int:
         return report_error(error)
     except KeyboardInterrupt:
         print("stopped; the same command continues where this left off", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def report_error(error: Exception) -> int:
     """Print an error a user can mend and return its exit status."""
     print(f"hngtv: {error}", file=sys.stderr)
     return CASES_FAILED if isinstance(error, CasesFailedError) else BAD_INPUT
+
+
+def report_bug() -> int:
+    """Print the traceback of an unexpected exception and return its exit status."""
+    traceback.print_exc()
+    print("hngtv: this is a bug; please report the lines above (a run also keeps them in its log.txt)", file=sys.stderr)
+    return BUG
 
 
 def conf_folder() -> Path:
@@ -93,7 +105,7 @@ def compose(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Compose the settings tree of a command.
 
     Raises:
-        InputError: An override or a choice that `conf/` does not know.
+        InputError: An override or a choice that `conf/` does not know, or a value that must be given.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -101,23 +113,29 @@ def compose(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    try:
-        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+    groups = group_choices(conf_folder())
+    if mistake := wrong_choice(overrides, groups):
+        raise InputError(mistake)
+    choices = [o for o in overrides if o.partition("=")[0] in groups]
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        try:
             config = hydra_compose(name, overrides=[quote(o) for o in overrides])
-            tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(_explain(str(error), overrides)) from None
+            missing = OmegaConf.missing_keys(config)
+            tree = None if missing else OmegaConf.to_container(config, resolve=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            with contextlib.suppress(HydraException):
+                known = OmegaConf.to_container(hydra_compose(name, overrides=choices), resolve=False)
+                if isinstance(known, dict) and (mistake := unknown_key(overrides, _named(known), list(groups))):
+                    raise InputError(mistake) from None
+            raise InputError(f"settings: {' '.join(str(error).partition('To append')[0].split())}") from None
+    if missing:
+        raise InputError(missing_value(list(missing)))
     assert isinstance(tree, dict)
-    return {str(key): value for key, value in tree.items() if key != "experiment"}
+    return {key: value for key, value in _named(tree).items() if key != "experiment"}
 
 
-def quote(override: str) -> str:
-    """Quote a path in an override, so that spaces, commas or brackets in folder names need no escaping."""
-    key, equals, value = override.partition("=")
-    if not equals or os.sep not in value or value[0] in "'\"[{" or "${" in value:
-        return override
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+def _named(tree: dict[Any, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in tree.items()}
 
 
 def _run_once(name: str, tree: dict[str, Any]) -> int:
@@ -156,7 +174,7 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "Exit status: 0 done, 1 some cases failed (listed), 2 bad settings or input.",
+            "Exit status: 0 done, 1 some cases failed (listed), 2 bad settings or input, 70 a bug of hngtv.",
         ]
     )
 
@@ -168,13 +186,6 @@ def _command_help(name: str, command: Command) -> str:
     source = Path(__file__).with_name(f"{command.module}.py").read_text(encoding="utf-8")
     docstring = ast.get_docstring(ast.parse(source)) or command.summary
     root = (conf_folder() / f"{name}.yaml").read_text(encoding="utf-8")
-    groups = sorted(p for p in conf_folder().iterdir() if p.is_dir())
-    lines = [f"  {g.name}={'|'.join(sorted(f.stem for f in g.glob('*.yaml')))}" for g in groups]
+    lines = [f"  {group}={'|'.join(choices)}" for group, choices in group_choices(conf_folder()).items()]
     choices = ["", "groups (files of conf/):", *lines] if name == "run" else []
     return "\n".join([f"hngtv {name}: {docstring}", "", f"settings (conf/{name}.yaml):", "", root.rstrip(), *choices])
-
-
-def _explain(message: str, overrides: Sequence[str]) -> str:
-    """Hydra's words in one line, with the override they are about."""
-    first = " ".join(line.strip() for line in message.splitlines() if line.strip() and not line.startswith("    "))
-    return f"settings: {first}"

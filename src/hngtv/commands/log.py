@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from hngtv.errors import CasesFailedError, InputError
+
 
 @contextlib.contextmanager
 def logging_to(file: Path | None = None) -> Iterator[None]:
-    """Send the package's log to stderr and, if given, to a file that is appended to."""
+    """Send the package's log to stderr and, if given, to a file that is appended to; the file also gets tracebacks."""
     package = logging.getLogger("hngtv")
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("%(message)s"))
@@ -22,6 +24,12 @@ def logging_to(file: Path | None = None) -> Iterator[None]:
         package.addHandler(handler)
     try:
         yield
+    except (InputError, CasesFailedError):
+        raise
+    except Exception:
+        package.removeHandler(terminal)  # the entry shows it there
+        package.exception("unexpected error")
+        raise
     finally:
         for handler in handlers:
             package.removeHandler(handler)

@@ -15,7 +15,7 @@ import logging
 import os
 from typing import Any
 
-from hngtv.config import RunSettings, plain
+from hngtv.config import LoggerSettings, RunSettings, plain
 from hngtv.errors import CasesFailedError, InputError
 from hngtv.run_folder import RunFolder, make_folder, provenance, read_json, write_json
 
@@ -85,7 +85,9 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
     data = settings.data
     cases = load_cases(data.root, layout_of(data))
     grids = GridSettings(data.spacing_mm, data.coarse_spacing_mm)
-    prepared, unprepared = prepare_cases(cases, settings.work_dir / "prepared", grids, n_workers=min(os.cpu_count() or 1, MAX_PREPARE_WORKERS))
+    prepared, unprepared = prepare_cases(
+        cases, settings.work_dir / "prepared", grids, n_workers=min(os.cpu_count() or 1, MAX_PREPARE_WORKERS)
+    )
     failures = [failure.reason for failure in unprepared]
     for reason in failures:
         log.error("%s", reason)
@@ -93,7 +95,7 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
     split = split_cases(prepared, settings, folder)
     log.info("%s: %d cases to train on, %d to test", settings.arm, len(split.train), len(split.test))
     name = f"{settings.arm}-fold{settings.fold}-seed{settings.seed}"
-    with open_logger(settings.logger, folder.root, name, plain(settings)) as logger:
+    with open_logger(_logger_settings(folder, settings), folder.root, name, plain(settings)) as logger:
         train_arm(split, settings, folder, logger)
         failures += predict_and_locate(split, settings, folder)
         scored = [case.raw for case in split.test if case.has_target]
@@ -102,6 +104,15 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
             write_scores(folder.scores, scores)
             logger.summarise(_means(scores))
     return failures
+
+
+def _logger_settings(folder: RunFolder, settings: RunSettings) -> LoggerSettings:
+    """The settings' logger; none beside the CSV files when nothing is left to train."""
+    from hngtv.training.trainer import StageFolder
+
+    fine = StageFolder(folder.fine)
+    is_trained = fine.record.is_file() and fine.weights.is_file()
+    return LoggerSettings(name="csv") if is_trained else settings.logger
 
 
 def _means(scores: Any) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Training budgets: steps as given, or seconds turned into steps by a short calibration."""
+"""Training budgets: steps as given, or seconds that the first steps turn into steps and the later ones correct."""
 
 import time
 from collections.abc import Callable
@@ -7,14 +7,15 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from hngtv.training.roi_data import RoiCropDataModule, TrainingCrops
+from hngtv.config import BudgetSettings
 from hngtv.training.stage import StageModule
 
-N_WARM_UP_STEPS = 1
-N_TIMED_STEPS = 4
-"""Steps of the calibration. Source: our choice."""
-SAFETY = 0.95
-"""Share of a time budget that is planned for; the rest absorbs noise of the machine. Source: our choice."""
+CALIBRATION_STEPS = 4
+"""Steps, after a first one that warms up, whose cost gives the first plan. Source: our choice."""
+PROVISIONAL_STEPS = 1000
+"""Plan before that; it only decides how slowly the learning rate starts. Source: our choice."""
+SAFETY = 0.98
+"""Share of a time budget that is planned for; the rest is for writing the result. Source: our choice."""
 
 
 def training_clock(accelerator: str) -> Callable[[], float]:
@@ -29,74 +30,60 @@ def training_clock(accelerator: str) -> Callable[[], float]:
     return elapsed
 
 
-def seconds_per_step(
-    module: StageModule,
-    crops: TrainingCrops,
-    batch_size: int,
-    n_workers: int,
-    trainer_settings: Any,
-    clock: Callable[[], float],
-) -> float:
-    """Cost of a training step, measured with real crops.
+class BudgetCallback(pl.Callback):
+    """Ends a training when its budget is spent, and tells the module how many steps there are, so that the learning
+    rate reaches 0 on time.
+
+    With a time budget the number of steps is planned from the cost of the first steps, and corrected after each step,
+    since the speed of a machine drifts. Seconds count over kills and resumes.
 
     Args:
-        module: Built for this measurement; it is trained for a few steps.
-        crops: Served from its first items; left untouched.
-        batch_size: Crops per step.
-        n_workers: Loader processes.
-        trainer_settings: Keyword arguments of the Lightning trainer.
+        budget: Of this stage.
         clock: From `training_clock`.
-    """
-    timer = _StepTimer(clock)
-    trainer = pl.Trainer(
-        **trainer_settings, max_steps=N_WARM_UP_STEPS + N_TIMED_STEPS, callbacks=[timer], logger=False,
-        enable_checkpointing=False, enable_progress_bar=False,
-    )  # fmt: skip
-    trainer.fit(module, datamodule=RoiCropDataModule(crops, batch_size, start_step=0, n_workers=n_workers))
-    return timer.seconds / N_TIMED_STEPS
-
-
-def steps_within(budget_s: float, used_s: float, step_s: float) -> int:
-    """Steps that fit what is left of a time budget, at least one."""
-    return max(1, int((budget_s * SAFETY - used_s) / step_s))
-
-
-class _StepTimer(pl.Callback):
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.clock = clock
-        self.started = 0.0
-        self.seconds = 0.0
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == N_WARM_UP_STEPS:
-            self.started = self.clock()
-        self.seconds = self.clock() - self.started
-
-
-class BudgetGuard(pl.Callback):
-    """Counts the seconds of a training, over kills and resumes, and stops it when a time budget is spent.
-
     Attributes:
         used_s: Seconds so far, those before this process included.
     """
 
-    def __init__(self, clock: Callable[[], float], used_s: float, budget_s: float | None) -> None:
+    def __init__(self, budget: BudgetSettings, clock: Callable[[], float]) -> None:
+        self.budget = budget
         self.clock = clock
-        self.earlier_s = used_s
-        self.budget_s = budget_s
         self.started = clock()
+        self.earlier_s = 0.0
+        self.warm_s: float | None = None
+        self.timed_s = 0.0
+        self.timed_steps = 0
 
     @property
     def used_s(self) -> float:
         return self.earlier_s + self.clock() - self.started
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self.budget_s is not None and self.used_s > self.budget_s:
+    @property
+    def first_plan(self) -> int:
+        return self.budget.steps or PROVISIONAL_STEPS
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, StageModule)
+        if self.budget.cpu_s is not None:
+            self._correct_plan(trainer.global_step, pl_module, self.budget.cpu_s * SAFETY)
+        if trainer.global_step >= pl_module.total_steps:
             trainer.should_stop = True
 
+    def _correct_plan(self, step: int, module: StageModule, budget_s: float) -> None:
+        used_s = self.used_s
+        if self.warm_s is not None:
+            self.timed_s += used_s - self.warm_s
+            self.timed_steps += 1
+        self.warm_s = used_s
+        if self.timed_steps >= CALIBRATION_STEPS or used_s >= budget_s:
+            step_s = self.timed_s / max(1, self.timed_steps)
+            left = int((budget_s - used_s) / step_s) if used_s < budget_s else 0
+            module.total_steps = step + max(0, left)
+
     def state_dict(self) -> dict[str, float]:
-        return {"used_s": self.used_s}
+        return {"used_s": self.used_s, "timed_s": self.timed_s, "timed_steps": self.timed_steps}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self.earlier_s = state_dict["used_s"]
         self.started = self.clock()
+        self.timed_s = state_dict["timed_s"]
+        self.timed_steps = int(state_dict["timed_steps"])

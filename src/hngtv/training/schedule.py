@@ -1,6 +1,7 @@
 """AdamW with linear warm-up and a cosine to zero."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -24,15 +25,24 @@ def build_optimiser(module: nn.Module, settings: OptimiserSettings) -> torch.opt
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS)
 
 
-def build_schedule(optimiser: torch.optim.Optimizer, settings: OptimiserSettings, total_steps: int) -> LambdaLR:
-    """Learning-rate factor by step: linear to 1 over the warm-up share, then a cosine that ends at 0."""
-    n_warmup = max(1, round(settings.warmup_share * total_steps))
+def build_schedule(
+    optimiser: torch.optim.Optimizer, settings: OptimiserSettings, total_steps: Callable[[], int]
+) -> LambdaLR:
+    """Learning-rate factor by step: linear to 1 over the warm-up share, then a cosine that ends at 0.
+
+    Args:
+        optimiser: Its learning rate is the highest one.
+        settings: Share of the warm-up.
+        total_steps: Asked at each step, since a time budget corrects it on the way.
+    """
 
     def factor(step: int) -> float:
-        if step >= total_steps:
+        total = total_steps()
+        n_warmup = max(1, round(settings.warmup_share * total))
+        if step >= total:
             return 0.0
         if step < n_warmup:
             return (step + 1) / n_warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / (total_steps - n_warmup)))
+        return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / (total - n_warmup)))
 
     return LambdaLR(optimiser, factor)

@@ -21,7 +21,7 @@ class StageModule(pl.LightningModule, ABC):
         optimiser: Plain `OptimiserSettings`.
         in_channels: 2 for CT and PET.
         out_channels: Classes, background included.
-        total_steps: Where the learning rate reaches 0.
+        total_steps: Where the learning rate reaches 0; a time budget corrects it in training.
     """
 
     def __init__(
@@ -60,5 +60,5 @@ class StageModule(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimiser = build_optimiser(self.network, self.optimiser_settings)
-        schedule = build_schedule(optimiser, self.optimiser_settings, self.total_steps)
+        schedule = build_schedule(optimiser, self.optimiser_settings, lambda: self.total_steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

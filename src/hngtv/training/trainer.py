@@ -13,15 +13,18 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
 
-from hngtv.config import BudgetSettings, OptimiserSettings, TrainerSettings
+from hngtv.config import BudgetSettings, OptimiserSettings, TrainerSettings, plain
 from hngtv.networks.build import count_parameters
 from hngtv.run_folder import make_folder, read_json, write_json
-from hngtv.training.budget import BudgetGuard, seconds_per_step, steps_within, training_clock
+from hngtv.training.budget import BudgetCallback, training_clock
 from hngtv.training.checkpoint import AtomicCheckpointIO, checkpoint_step, save_weights
 from hngtv.training.curves import CurveWriter
 from hngtv.training.logger import RunLogger
 from hngtv.training.roi_data import RoiCropDataModule, TrainingCrops
 from hngtv.training.stage import StageModule
+
+ENDLESS = 10**7
+"""Steps of crops to draw from where time ends the training."""
 
 log = logging.getLogger(__name__)
 
@@ -97,44 +100,22 @@ def train_stage(folder: StageFolder, plan: StagePlan, logger: RunLogger) -> dict
         folder.clear()
     _quieten()
     _set_threads(plan.trainer.n_threads)
-    clock = training_clock(plan.trainer.accelerator)
-    guard = BudgetGuard(clock, 0.0, plan.budget.cpu_s)
-    total_steps = _plan_steps(folder, plan, guard)
-    module = _seeded_module(plan, total_steps)
+    budget = BudgetCallback(plan.budget, training_clock(plan.trainer.accelerator))
+    write_json(folder.plan, {"key": plan.key, "budget": plain(plan.budget)})
+    module = _seeded_module(plan, budget.first_plan)
     start = checkpoint_step(folder.checkpoint) if folder.checkpoint.exists() else 0
-    crops = plan.build_crops(total_steps * plan.optimiser.batch_size)
-    log.info("%s: %d steps from step %d, crops of %s voxels", plan.label, total_steps, start, crops.size)
+    crops = plan.build_crops((plan.budget.steps or ENDLESS) * plan.optimiser.batch_size)
+    log.info("%s: training from step %d, crops of %s voxels", plan.label, start, crops.size)
     trainer = pl.Trainer(
         **_trainer_arguments(plan.trainer, plan.optimiser),
-        max_steps=total_steps,
-        callbacks=_callbacks(folder, plan, total_steps, guard),
+        callbacks=_callbacks(folder, plan, budget),
         logger=logger.stage(plan.label) or False,
         enable_progress_bar=sys.stderr.isatty(),
         plugins=[AtomicCheckpointIO()],
     )
     data = RoiCropDataModule(crops, plan.optimiser.batch_size, start, plan.trainer.n_workers)
     trainer.fit(module, datamodule=data, ckpt_path=folder.checkpoint if start else None, weights_only=True)
-    return _finish(folder, plan, module, trainer.global_step, guard.used_s, crops)
-
-
-def _plan_steps(folder: StageFolder, plan: StagePlan, guard: BudgetGuard) -> int:
-    """Total steps: as planned before a kill, as set, or as a calibration says."""
-    if folder.plan.exists():
-        planned = read_json(folder.plan)
-        guard.earlier_s = planned["calibration_s"]
-        return planned["total_steps"]
-    if plan.budget.steps is not None:
-        total_steps = plan.budget.steps
-    else:
-        assert plan.budget.cpu_s is not None
-        step_s = seconds_per_step(
-            _seeded_module(plan, 1000), plan.build_crops(1000 * plan.optimiser.batch_size), plan.optimiser.batch_size,
-            plan.trainer.n_workers, _trainer_arguments(plan.trainer, plan.optimiser), guard.clock,
-        )  # fmt: skip
-        total_steps = steps_within(plan.budget.cpu_s, guard.used_s, step_s)
-        log.info("%s: %.3f s a step, so %d steps in %g s", plan.label, step_s, total_steps, plan.budget.cpu_s)
-    write_json(folder.plan, {"key": plan.key, "total_steps": total_steps, "calibration_s": guard.used_s})
-    return total_steps
+    return _finish(folder, plan, module, trainer.global_step, budget.used_s, crops)
 
 
 def _seeded_module(plan: StagePlan, total_steps: int) -> StageModule:
@@ -179,16 +160,16 @@ def has_bf16_units(accelerator: str) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _callbacks(folder: StageFolder, plan: StagePlan, total_steps: int, guard: BudgetGuard) -> list[pl.Callback]:
+def _callbacks(folder: StageFolder, plan: StagePlan, budget: BudgetCallback) -> list[pl.Callback]:
     checkpoint = ModelCheckpoint(
         folder.root,
         filename=folder.checkpoint.stem,
         train_time_interval=timedelta(seconds=plan.trainer.checkpoint_every_s),
         enable_version_counter=False,
     )
-    curves = CurveWriter(folder.curves, total_steps, plan.label)
+    curves = CurveWriter(folder.curves, plan.label)
     bar = [TQDMProgressBar()] if sys.stderr.isatty() else []
-    return [guard, curves, *bar, WeightAveraging(avg_fn=ema(plan.optimiser.ema_decay)), checkpoint]
+    return [budget, curves, *bar, WeightAveraging(avg_fn=ema(plan.optimiser.ema_decay)), checkpoint]
 
 
 def ema(decay: float) -> Callable[..., torch.Tensor]:
