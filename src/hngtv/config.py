@@ -261,6 +261,7 @@ class DemoSettings:
     n_cases: Count
     seed: int
     arms: tuple[str, ...]
+    small: tuple[str, ...]
     overrides: tuple[str, ...]
 
 

@@ -1,4 +1,4 @@
-"""Stage 1 of a fold: inner models, each blind to its inner fold, and the boxes they give to the cases they never saw."""
+"""Stage 1 of a fold: inner models, each blind to its inner fold, and the boxes they give to cases they never saw."""
 
 import logging
 import shutil

@@ -237,7 +237,8 @@ def paste_back(
     """Labels on the CT grid from class probabilities on a crop.
 
     Probabilities are interpolated, not labels. A voxel is tumour where all tumour classes together reach the
-    threshold, and takes the likeliest of them. Small components of tumour are removed, and pieces of GTVp small beside its largest.
+    threshold, and takes the likeliest of them. Small components of tumour are removed, and so are pieces of GTVp that
+    are small beside its largest.
 
     Args:
         probabilities: (classes, X, Y, Z), background first.

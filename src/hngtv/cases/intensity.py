@@ -17,8 +17,9 @@ def window(image: NDArray[np.float32], settings: IntensitySettings) -> NDArray[n
     """
     ct, pet = image
     result = np.empty((settings.n_channels, *ct.shape), dtype=np.float32)
-    for channel, (low, high) in zip(result, settings.ct_windows_hu, strict=False):
-        _rescale(np.clip(ct, low, high, out=channel), low, high)
+    for number, (low, high) in enumerate(settings.ct_windows_hu):
+        np.clip(ct, low, high, out=result[number])
+        _rescale(result[number], low, high)
     np.clip(pet, 0.0, settings.pet_max_suv, out=result[-1])
     if settings.pet_scale == "log":
         np.log1p(result[-1], out=result[-1])

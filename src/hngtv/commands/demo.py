@@ -2,7 +2,7 @@
 
     hngtv demo
     hngtv demo out=runs/demo arms=[single_stage_ag,two_stage_ag]
-    hngtv demo overrides=[budget.steps=50,seed=1]
+    hngtv demo overrides=[budget.cpu_s=300]
 
 Ends with the path of report.html; scores.csv lies beside it. A demo that was stopped goes on where it was.
 
@@ -42,7 +42,7 @@ def _run_settings(settings: DemoSettings, arm: str, cohort: Path) -> RunSettings
 
     overrides = [
         f"experiment={arm}", "data=phantom", f"data.root={cohort.resolve()}", f"run_dir={settings.out.resolve() / arm}",
-        f"work_dir={settings.work_dir.resolve()}", f"seed={settings.seed}", *settings.overrides,
+        f"work_dir={settings.work_dir.resolve()}", f"seed={settings.seed}", *settings.small, *settings.overrides,
     ]  # fmt: skip
     return parse_settings(RunSettings, compose("run", overrides))
 

@@ -15,7 +15,7 @@ DeepSupervision = Literal["none", "fused", "auxiliary"]
 
 BACKGROUND_BIAS = 2.0
 """Head start of the background's logit, since most voxels are background. From 0, short trainings end with a tumour of
-probability just below 0.5 (docs/results.md). Source: our choice, after the prior of the focal loss (Lin et al. 2017)."""
+probability just below 0.5 (docs/results.md). Source: our choice, after the prior of the focal loss, Lin et al. 2017."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ class AttentionUNet(nn.Module):
         n_levels = len(widths)
         convolution = CONVOLUTIONS[spatial_dims]
         inputs = (in_channels, *widths[:-1])
-        self.encoder = nn.ModuleList(ConvBlock(a, b, norm, spatial_dims, leak) for a, b in zip(inputs, widths, strict=True))
+        self.encoder = nn.ModuleList(
+            ConvBlock(a, b, norm, spatial_dims, leak) for a, b in zip(inputs, widths, strict=True)
+        )
         self.pool = POOLINGS[spatial_dims](kernel_size=2)
         # decoder[level] and heads[level] work at the resolution of encoder[level]; gates[level - 1] on its skip.
         self.decoder = nn.ModuleList(
@@ -102,8 +104,9 @@ class AttentionUNet(nn.Module):
                 if isinstance(layer, (nn.Conv2d, nn.Conv3d)):
                     nn.init.kaiming_normal_(layer.weight)
         for head in self.heads if self.fuse is None else [self.fuse]:
-            nn.init.zeros_(head.bias)
-            nn.init.constant_(head.bias[:1], BACKGROUND_BIAS)
+            bias = head.get_parameter("bias")
+            nn.init.zeros_(bias)
+            nn.init.constant_(bias[:1], BACKGROUND_BIAS)
 
     def forward(self, images: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Logits (N, classes, X, Y, Z) of images (N, C, X, Y, Z); with `return_attention` also the alphas by gate."""

@@ -64,7 +64,7 @@ def score_predictions(
 
 
 def write_scores(path: Path, scores: Iterable[CaseScore]) -> None:
-    write_csv(path, SCORE_COLUMNS, map(asdict, scores))
+    write_csv(path, SCORE_COLUMNS, (asdict(score) for score in scores))
 
 
 def read_scores(path: Path) -> list[CaseScore]:

@@ -60,7 +60,7 @@ class Augmentation:
         return varied.astype(np.float32), changed["target"].numpy().astype(np.uint8)
 
 
-def vary_ct(ct: NDArray[np.float32], settings: AugmentSettings, draws: np.random.Generator) -> NDArray[np.float32]:
+def vary_ct(ct: NDArray, settings: AugmentSettings, draws: np.random.Generator) -> NDArray:
     """Shift, contrast, noise and blur of a CT (X, Y, Z) in HU, each with the probability of intensity changes."""
     p = settings.intensity_probability
     if draws.random() < p:
@@ -72,13 +72,15 @@ def vary_ct(ct: NDArray[np.float32], settings: AugmentSettings, draws: np.random
     return _blur(ct, draws) if draws.random() < settings.blur_probability else ct
 
 
-def vary_pet(pet: NDArray[np.float32], settings: AugmentSettings, draws: np.random.Generator) -> NDArray[np.float32]:
+def vary_pet(pet: NDArray, settings: AugmentSettings, draws: np.random.Generator) -> NDArray:
     """Gain, gamma, noise in proportion, and blur of a PET (X, Y, Z) in SUV; SUV 0 stays 0."""
     p = settings.intensity_probability
     if draws.random() < p:
         pet = pet * _factor(draws, settings.pet_gain)
     if draws.random() < p:
-        pet = TUMOUR_SUV * (np.maximum(pet, 0) / TUMOUR_SUV) ** _factor(draws, settings.pet_gamma)
+        pet = (
+            np.power(np.maximum(pet, 0) / TUMOUR_SUV, _factor(draws, settings.pet_gamma), dtype=np.float32) * TUMOUR_SUV
+        )
     if draws.random() < p:
         pet = pet * (1 + _noise(draws, pet.shape, settings.pet_noise))
     return _blur(pet, draws) if draws.random() < settings.blur_probability else pet
@@ -93,5 +95,7 @@ def _noise(draws: np.random.Generator, shape: tuple[int, ...], largest: float) -
     return draws.standard_normal(shape, dtype=np.float32) * np.float32(draws.uniform(0, largest))
 
 
-def _blur(values: NDArray[np.float32], draws: np.random.Generator) -> NDArray[np.float32]:
-    return ndimage.gaussian_filter(values, draws.uniform(0.3, 1.0), truncate=2.0)
+def _blur(values: NDArray, draws: np.random.Generator) -> NDArray:
+    blurred = np.empty_like(values)
+    ndimage.gaussian_filter(values, draws.uniform(0.3, 1.0), output=blurred, truncate=2.0)
+    return blurred

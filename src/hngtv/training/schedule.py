@@ -9,7 +9,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hngtv.config import OptimiserSettings
 
-
 BETAS = (0.9, 0.99)
 """Decay of Adam's moments: a shorter memory than usual, for short trainings. Source: our choice."""
 
