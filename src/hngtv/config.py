@@ -272,6 +272,7 @@ class BenchmarkSettings:
     n_steps: Count
     n_threads: Annotated[int, Field(ge=0)]
     crop_voxels: Size
+    batch_size: Count
     network: NetworkSettings
 
 

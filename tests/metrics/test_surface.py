@@ -166,9 +166,12 @@ def test_both_measures_are_symmetric_and_padding_changes_nothing(first, second, 
 @settings(max_examples=40, deadline=None)
 @given(arrays(bool, (2, 3, 3)).filter(np.any), arrays(bool, (2, 3, 3)).filter(np.any))
 def test_small_masks_have_distance_zero_only_if_they_are_equal(first, second):
-    """With at most 20 surface voxels the 95th percentile sees every one, and all here are surface."""
+    """With at most 20 surface voxels the 95th percentile sees every one, and all here are surface.
+
+    Surface Dice has no such converse: a dent of one voxel can leave the same places on the surface.
+    """
     assert (surface.hausdorff_95_mm(first, second, ANISOTROPIC_MM) == 0.0) == np.array_equal(first, second)
-    assert (surface.surface_dice(first, second, ANISOTROPIC_MM, 0.0) == 1.0) == np.array_equal(first, second)
+    assert surface.surface_dice(first, first, ANISOTROPIC_MM, 0.0) == 1.0
 
 
 @settings(max_examples=20, deadline=None)

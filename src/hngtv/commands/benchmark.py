@@ -16,7 +16,7 @@ from hngtv.config import BenchmarkSettings
 
 
 def run(settings: BenchmarkSettings) -> None:
-    """Time forward, backward and optimiser step of the network on random crops, batch size 1."""
+    """Time forward, backward and optimiser step of the network on random crops."""
     import numpy as np
     import torch
 
@@ -35,7 +35,7 @@ def run(settings: BenchmarkSettings) -> None:
             if turn > 0:
                 seconds[kind].append(time.process_time() - started)
     base = float(np.median(seconds[kinds[0]]))
-    print(f"training step, crop {settings.crop_voxels}, {torch.get_num_threads()} thread(s), processor seconds")
+    print(f"training step, {settings.batch_size} crops of {settings.crop_voxels}, {torch.get_num_threads()} thread(s), processor seconds")
     for kind in kinds:
         median = float(np.median(seconds[kind]))
         print(f"  {' '.join(kind):<22} {median:7.3f} s   x {median / base:.2f}")
@@ -54,8 +54,8 @@ def _build_step(settings: BenchmarkSettings, precision: str, layout: str):
         network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
     optimiser = torch.optim.AdamW(network.parameters())
     loss = SupervisedLoss(LossSettings(dice_weight=1, cross_entropy_weight=1))
-    image = torch.randn(1, 2, *settings.crop_voxels)
-    target = (torch.rand(1, 1, *settings.crop_voxels) > 0.9).float()
+    image = torch.randn(settings.batch_size, 2, *settings.crop_voxels)
+    target = (torch.rand(settings.batch_size, 1, *settings.crop_voxels) > 0.9).float()
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
