@@ -35,9 +35,8 @@ def run(settings: BenchmarkSettings) -> None:
             if turn > 0:
                 seconds[kind].append(time.process_time() - started)
     base = float(np.median(seconds[kinds[0]]))
-    print(
-        f"training step, {settings.batch_size} crops of {settings.crop_voxels}, {torch.get_num_threads()} thread(s), processor seconds"
-    )
+    crops = f"{settings.batch_size} crops of {settings.crop_voxels}"
+    print(f"training step, {crops}, {torch.get_num_threads()} thread(s), processor seconds")
     for kind in kinds:
         median = float(np.median(seconds[kind]))
         print(f"  {' '.join(kind):<22} {median:7.3f} s   x {median / base:.2f}")
