@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hngtv.volume.components import bounding_slices, remove_small_components
+from hngtv.volume.components import bounding_slices, remove_minor_components, remove_small_components
 
 
 def test_components_below_the_size_are_removed() -> None:
@@ -24,3 +24,16 @@ def test_bounding_slices_hold_all_parts() -> None:
     mask = np.zeros((10, 10, 10), dtype=bool)
     mask[2, 3, 4] = mask[7, 3, 9] = True
     assert bounding_slices(mask) == (slice(2, 8), slice(3, 4), slice(4, 10))
+
+
+def test_minor_components_are_measured_against_the_largest() -> None:
+    mask = np.zeros((12, 4, 4), dtype=bool)
+    mask[:5] = True  # 80 voxels
+    mask[6:8] = True  # 32 voxels
+    mask[9, 0, 0] = True
+    kept = remove_minor_components(mask, 0.3)
+    assert kept[:8].sum() == 112
+    assert not kept[8:].any()
+    assert remove_minor_components(mask, 0.5).sum() == 80
+    assert remove_minor_components(mask, 0.0) is mask
+    assert not remove_minor_components(np.zeros_like(mask), 0.3).any()

@@ -12,23 +12,25 @@ def remove_small_components(mask: NDArray[np.bool_], min_voxels: int) -> NDArray
     """The mask without components (26 neighbours) of fewer than `min_voxels` voxels; empty stays empty."""
     if min_voxels <= 1 or not mask.any():
         return mask
-    labels = np.zeros(mask.shape, dtype=np.int32)
-    ndimage.label(mask, FULL_CONNECTIVITY, output=labels)
-    sizes = np.bincount(labels.ravel())
-    keep = sizes >= min_voxels
-    keep[0] = False
-    return keep[labels]
+    labels, sizes = _label(mask)
+    return (sizes >= min_voxels)[labels] & mask
 
 
 def remove_minor_components(mask: NDArray[np.bool_], min_share: float) -> NDArray[np.bool_]:
     """The mask without components (26 neighbours) smaller than a share of its largest; an empty mask stays empty."""
     if min_share <= 0 or not mask.any():
         return mask
-    labels = np.empty(mask.shape, dtype=np.int32)
+    labels, sizes = _label(mask)
+    return (sizes >= min_share * sizes.max())[labels] & mask
+
+
+def _label(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Number of each voxel's component, 0 outside the mask, and voxels by number, 0 for the outside."""
+    labels = np.zeros(mask.shape, dtype=np.int32)
     ndimage.label(mask, FULL_CONNECTIVITY, output=labels)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return (sizes >= min_share * sizes.max())[labels] & mask
+    return labels, sizes
 
 
 def bounding_slices(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
