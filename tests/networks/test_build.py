@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from hngtv.config import InferenceSettings, NetworkSettings
-from hngtv.networks.blocks import Conv3d
 from hngtv.networks.build import build_network, count_parameters, predict_probabilities
 
 WINDOW = (8, 8, 8)
@@ -108,21 +107,3 @@ def test_networks_are_averaged_as_probabilities() -> None:
 def test_no_network_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one"):
         predict_probabilities([], torch.zeros(2, 4, 4, 4), inference(), WINDOW)
-
-
-@pytest.mark.parametrize("autocast", [False, True])
-def test_one_dnn_convolution_is_the_usual_one(autocast: bool) -> None:
-    """Forward and backward, in 32 bits and in bf16, which PyTorch emulates where the processor lacks it."""
-    torch.manual_seed(0)
-    ours, usual = Conv3d(3, 4, 3, padding=1), nn.Conv3d(3, 4, 3, padding=1)
-    usual.load_state_dict(ours.state_dict())
-    found = []
-    for layer in (ours, usual):
-        image = torch.linspace(-1, 1, 3 * 6**3).reshape(1, 3, 6, 6, 6).requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            result = layer(image)
-        result.float().square().sum().backward()
-        found.append([result.float().detach(), image.grad, layer.weight.grad, layer.get_parameter("bias").grad])
-    for one, other in zip(*found, strict=True):
-        assert one is not None
-        torch.testing.assert_close(one, other, rtol=0.02 if autocast else 1e-4, atol=0.02 if autocast else 1e-4)

@@ -4,25 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hngtv.networks.convolution import Conv3d
+
 N_GROUPS = 8
 """Groups of group normalisation. Source: our choice."""
-
-
-class Conv3d(nn.Conv3d):
-    """`nn.Conv3d` that asks for oneDNN on a CPU in 32 bits.
-
-    PyTorch 2.13 falls back to a plain loop for one small image on one thread: 5 to 15 times slower on the layers of
-    this package (docs/results.md). The result is the same to rounding.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        padding = self.padding
-        in_32_bits = input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        has_one_dnn = input.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        if isinstance(padding, str) or not in_32_bits or not has_one_dnn:
-            return super().forward(input)
-        return torch.mkldnn_convolution(input, self.weight, self.bias, padding, self.stride, self.dilation, self.groups)
-
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: Conv3d}
 NORMS = {
