@@ -65,7 +65,7 @@ CROP = Grid.axis_aligned(Box((-18, -16, -20), (14, 18, 20)), (2.0, 2.0, 2.0))
 def test_paste_back_puts_a_ball_where_it_is(angle: float, signs: tuple[int, int, int]) -> None:
     ct = ct_grid(angle, signs)
     labels = paste_back(
-        as_probabilities(ball(CROP, (-3, 2, 1), 10), 0 * ball(CROP, (0, 0, 0), 1)), CROP, ct, inference()
+        as_probabilities(ball(CROP, (-3, 2, 1), 10), 0 * ball(CROP, (0, 0, 0), 1)), CROP, CROP.bounds(), ct, inference()
     )
     wanted = ball(ct, (-3, 2, 1), 10)
     assert labels.dtype == np.uint8
@@ -77,7 +77,7 @@ def test_paste_back_puts_a_ball_where_it_is(angle: float, signs: tuple[int, int,
 @given(TURNS, st.tuples(*[st.sampled_from((-1, 1))] * 3))
 def test_outside_of_the_crop_is_background(angle: float, signs: tuple[int, int, int]) -> None:
     ct = ct_grid(angle, signs)
-    labels = paste_back(as_probabilities(np.ones(CROP.shape)), CROP, ct, inference())
+    labels = paste_back(as_probabilities(np.ones(CROP.shape)), CROP, CROP.bounds(), ct, inference())
     # Half a voxel of the CT at most: a voxel that the crop touches may count.
     assert covered_fraction(labels, ct, CROP.bounds().expand(2.1)) == 1.0
     points = ct.to_world(np.moveaxis(np.indices(ct.shape), 0, -1))
@@ -85,18 +85,25 @@ def test_outside_of_the_crop_is_background(angle: float, signs: tuple[int, int, 
     assert labels[inside].all()
 
 
+def test_outside_of_a_box_smaller_than_the_crop_is_background() -> None:
+    ct, box = ct_grid(), Box((-6, -4, -8), (4, 6, 8))
+    labels = paste_back(as_probabilities(np.ones(CROP.shape)), CROP, box, ct, inference())
+    assert labels.any()
+    assert covered_fraction(labels, ct, box.expand(2.1)) == 1.0
+
+
 def test_classes_together_reach_the_threshold_and_the_likeliest_wins() -> None:
     ct, shape = ct_grid(), CROP.shape
     split = as_probabilities(np.full(shape, 0.3), np.full(shape, 0.4))
-    assert set(np.unique(paste_back(split, CROP, ct, inference()))) == {0, 2}
-    assert not paste_back(split, CROP, ct, inference(threshold=0.8)).any()
+    assert set(np.unique(paste_back(split, CROP, CROP.bounds(), ct, inference()))) == {0, 2}
+    assert not paste_back(split, CROP, CROP.bounds(), ct, inference(threshold=0.8)).any()
 
 
 def test_small_components_are_removed() -> None:
     ct = ct_grid()
     tumour = ball(CROP, (-6, 0, 0), 9) | ball(CROP, (9, 10, 12), 4)
-    both = paste_back(as_probabilities(tumour), CROP, ct, inference())
-    one = paste_back(as_probabilities(tumour), CROP, ct, inference(min_component_ml=1.0))
+    both = paste_back(as_probabilities(tumour), CROP, CROP.bounds(), ct, inference())
+    one = paste_back(as_probabilities(tumour), CROP, CROP.bounds(), ct, inference(min_component_ml=1.0))
     assert both.sum() > one.sum() > 0
     assert not one[ball(ct, (9, 10, 12), 5)].any()
 

@@ -222,17 +222,20 @@ def coarse_probability(
 
 
 def segment(model: Model, images: CheckedImages, box: Box) -> NDArray[np.uint8]:
-    """Labels (X, Y, Z) uint8 on the CT grid, from the fine network on a box; 0 outside of it."""
+    """Labels (X, Y, Z) uint8 on the CT grid, 0 outside of the box.
+
+    The network sees at least the window it was trained on, so around a small box it sees more than it may label.
+    """
     settings = model.settings
     window_mm = np.multiply(model.window_voxels, settings.data.spacing_mm)
     volume = prepare_images(images, settings.data.spacing_mm, box.grow_to(window_mm))
     image = torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity))
     probabilities = predict_probabilities([model.fine], image, settings.inference, model.window_voxels)
-    return paste_back(probabilities.numpy(), volume.grid, images.ct.grid, settings.inference)
+    return paste_back(probabilities.numpy(), volume.grid, box, images.ct.grid, settings.inference)
 
 
 def paste_back(
-    probabilities: NDArray[np.float32], crop: Grid, ct: Grid, settings: InferenceSettings
+    probabilities: NDArray[np.float32], crop: Grid, box: Box, ct: Grid, settings: InferenceSettings
 ) -> NDArray[np.uint8]:
     """Labels on the CT grid from class probabilities on a crop.
 
@@ -243,11 +246,12 @@ def paste_back(
     Args:
         probabilities: (classes, X, Y, Z), background first.
         crop: Grid of `probabilities`.
+        box: Where labels may lie.
         ct: Grid of the result.
     Returns:
-        (X, Y, Z) uint8 on `ct`, 0 outside the crop.
+        (X, Y, Z) uint8 on `ct`, 0 outside the crop and outside the slices that hold the box.
     """
-    slices = ct.clip(ct.slices_of(crop.bounds()))
+    slices = ct.clip(ct.slices_of(box))
     part = ct.crop(slices)
     classes = np.stack([resample(p, crop, part, outside=0.0) for p in probabilities[1:]])
     tumour = remove_small_components(
