@@ -28,6 +28,9 @@ from hngtv.two_stage import coarse_probability, load_weights
 FOREGROUND_SHARE = 0.5
 """Where stage 1 sees crops of the image, half of them hold tumour. Source: our choice."""
 
+TRAINING_VERSION = 2
+"""Raised when the code of training changes its result: stages of earlier code are then trained anew."""
+
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +47,7 @@ def training_key(cases: Sequence[PreparedCase], settings: RunSettings) -> str:
     trainer = {**plain(settings.trainer), "n_workers": None, "checkpoint_every_s": None}
     shared = [settings.intensity, settings.augment, settings.loss, settings.optimiser, settings.budget]
     identities = sorted((case.case_id, case.centre, case.digest) for case in cases)
-    return sha256_of([identities, settings.seed, trainer, *map(plain, shared)])
+    return sha256_of([TRAINING_VERSION, identities, settings.seed, trainer, *map(plain, shared)])
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,11 @@ class CoarseStation:
 
     @property
     def inner_folds(self) -> dict[str, int]:
-        """Inner fold of each training case."""
+        """Inner fold of each training case; by centre, as the outer folds, where there are centres enough."""
         identities = [(case.case_id, case.centre) for case in self.cases]
-        return make_folds(identities, self.localiser.n_inner_folds, self.settings.data.fold_seed)
+        n_folds, data = self.localiser.n_inner_folds, self.settings.data
+        by_centre = data.group_by_centre and len({case.centre for case in self.cases}) >= n_folds
+        return make_folds(identities, n_folds, data.fold_seed, by_centre, setting="localiser.n_inner_folds")
 
     def walk(self, folder: RunFolder, logger: RunLogger) -> tuple[list[Roi], Used]:
         """Train the inner models, or find them trained; a box for each training case, and what was used."""
@@ -95,7 +100,7 @@ class CoarseStation:
             crop_voxels=localiser.crop_voxels, margin_mm=0, jitter_mm=0, foreground_share=FOREGROUND_SHARE
         )
         rules = CropRules("coarse", roi, settings.intensity, settings.augment, localiser.network.total_stride)
-        seed = settings.seed + 1 + inner
+        seed = int(sha256_of([settings.seed, "coarse", inner])[:8], 16)
         return StagePlan(
             label=f"coarse_{inner}",
             key=sha256_of([self.key, inner]),

@@ -160,6 +160,7 @@ def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: M
             "case_id": case.case_id,
             "arm": model.settings.arm,
             "model": model.digest,
+            "mask": file_digest(path),
             "inputs": prediction.digests,
             "roi_mm": [*roi.box.lower_mm, *roi.box.upper_mm],
             "confidence": roi.confidence,
@@ -175,16 +176,17 @@ def note_path(path: Path) -> Path:
 
 
 def is_predicted(path: Path, case: RawCase, model: Model) -> bool:
-    """Whether a mask was made from these very files by these very weights."""
+    """Whether a mask is whole, and was made from these very files by these very weights."""
     note = note_path(path)
     if not path.is_file() or not note.is_file() or case.pet is None:
         return False
     made_by = read_json(note)
     try:
         inputs = {"ct": file_digest(case.ct), "pet": file_digest(case.pet)}
+        wanted = {"model": model.digest, "mask": file_digest(path), "inputs": inputs}
     except OSError:
         return False
-    return made_by.get("model") == model.digest and made_by.get("inputs") == inputs
+    return wanted.items() <= made_by.items()
 
 
 def drop_prediction(path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from hngtv.commands.entry import BAD_INPUT, CASES_FAILED, DONE, run_command
+from hngtv.commands.entry import BAD_INPUT, CASES_FAILED, DONE, INTERRUPTED, run_command
 from hngtv.localise.roi_table import read_rois
 from hngtv.volume.nifti import read_image
 from tests.tiny_cases import rewrite, write_tiny_case, write_tiny_cohort
@@ -87,9 +88,13 @@ def unbroken(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("stage", ["coarse", "fine"])
-def test_killed_training_ends_where_the_unbroken_one_does(
-    stage: str, cohort: Path, unbroken: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("stage", "how", "status"),
+    [("coarse", signal.SIGKILL, -signal.SIGKILL), ("fine", signal.SIGKILL, -signal.SIGKILL),
+     ("fine", signal.SIGTERM, INTERRUPTED), ("fine", signal.SIGINT, INTERRUPTED)],
+)  # fmt: skip
+def test_stopped_training_ends_where_the_unbroken_one_does(
+    stage: str, how: signal.Signals, status: int, cohort: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
     checkpoints = folder / ("work/coarse/*/inner_1" if stage == "coarse" else "run/fine")
@@ -102,11 +107,14 @@ def test_killed_training_ends_where_the_unbroken_one_does(
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline, "no checkpoint in 120 s"
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(how)
+    assert process.wait() == status
     assert not (folder / "run/scores.csv").exists()
     assert run_command(tiny_run(cohort, folder, **LONG_ENOUGH_TO_KILL)) == DONE
     assert_equal_weights(folder, unbroken)
+    label = "coarse_1" if stage == "coarse" else "fine"
+    starts = re.findall(rf"{label}: training from step (\d+)", (folder / "run/log.txt").read_text())
+    assert [int(step) > 0 for step in starts] == [False, True]
     assert dice_by_case(folder / "run/scores.csv") == dice_by_case(unbroken / "run/scores.csv")
 
 

@@ -39,7 +39,7 @@ class Stage(StageModule):
 
 def walk(budget: BudgetCallback, clock: Clock, costs_s: Iterable[float], first_step: int = 1) -> tuple[int, Stage]:
     """Steps of the given costs until the callback stops the training, and the module."""
-    module = Stage(budget.first_plan)
+    module = Stage(budget.total_steps)
     for step, cost_s in enumerate(costs_s, start=first_step):
         clock.now += cost_s
         trainer: Any = SimpleNamespace(should_stop=False, global_step=step)
@@ -80,7 +80,7 @@ def test_a_step_longer_than_the_budget_ends_it() -> None:
 def test_seconds_count_over_a_kill() -> None:
     clock = Clock()
     first = BudgetCallback(BudgetSettings(cpu_s=20), clock)
-    module = Stage(first.first_plan)
+    module = Stage(first.total_steps)
     for step in range(1, 9):
         clock.now += 1
         first.on_train_batch_end(SimpleNamespace(should_stop=False, global_step=step), module)  # type: ignore[arg-type]
@@ -90,6 +90,9 @@ def test_seconds_count_over_a_kill() -> None:
     resumed = BudgetCallback(BudgetSettings(cpu_s=20), later)
     resumed.load_state_dict(state)
     assert resumed.used_s == pytest.approx(8)
+    again = Stage(total_steps=1)
+    resumed.on_train_start(SimpleNamespace(), again)  # type: ignore[arg-type]
+    assert again.total_steps == module.total_steps
     assert walk(resumed, later, repeat(1.0), first_step=9)[0] == pytest.approx(19, abs=1)
 
 

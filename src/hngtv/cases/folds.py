@@ -10,7 +10,11 @@ from hngtv.run_folder import read_json, write_json
 
 
 def make_folds(
-    cases: Sequence[tuple[str, str]], n_folds: int, seed: int, group_by_centre: bool = False
+    cases: Sequence[tuple[str, str]],
+    n_folds: int,
+    seed: int,
+    group_by_centre: bool = False,
+    setting: str = "data.n_folds",
 ) -> dict[str, int]:
     """Assign each case to one fold; the order of the cases does not matter.
 
@@ -21,15 +25,14 @@ def make_folds(
         cases: Pairs of case id and centre, training cases with a target only.
         n_folds: Number of folds, numbered from 0.
         seed: Decides which cases meet; no random generator is involved, so all versions give the same folds.
+        setting: What the messages call `n_folds`.
     Returns:
         Fold of each case id, sorted by id.
     Raises:
         InputError: Fewer cases than folds; with grouping, fewer centres than folds or a case without a centre.
     """
     if len(cases) < n_folds:
-        raise InputError(
-            f"{len(cases)} training cases with a target cannot fill {n_folds} folds; set data.n_folds lower"
-        )
+        raise InputError(f"{len(cases)} training cases with a target cannot fill {n_folds} folds; set {setting} lower")
     assign = _folds_of_centres if group_by_centre else _folds_of_cases
     folds = assign(sorted(cases), n_folds, seed)
     return dict(sorted(folds.items()))

@@ -100,7 +100,12 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
         failures += predict_and_locate(split, settings, folder)
         scored = [case.raw for case in split.test if case.has_target]
         if scored:
-            scores, _ = score_predictions(scored, folder.predictions, settings.arm, str(settings.fold), settings.seed)
+            fold, seed = str(settings.fold), settings.seed
+            scores, unusable = score_predictions(scored, folder.predictions, settings.arm, fold, seed)
+            # A case without a mask is in the list already.
+            for failure in (f for f in unusable if folder.prediction(f.case_id).is_file()):
+                log.error("%s", failure)
+                failures.append(str(failure))
             write_scores(folder.scores, scores)
             logger.summarise(_means(scores))
     return failures

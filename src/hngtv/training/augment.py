@@ -73,7 +73,7 @@ def vary_ct(ct: NDArray, settings: AugmentSettings, draws: np.random.Generator) 
 
 
 def vary_pet(pet: NDArray, settings: AugmentSettings, draws: np.random.Generator) -> NDArray:
-    """Gain, gamma, noise in proportion, and blur of a PET (X, Y, Z) in SUV; SUV 0 stays 0."""
+    """Gain, gamma, noise in proportion, and blur of a PET (X, Y, Z) in SUV; all but blur keep SUV 0."""
     p = settings.intensity_probability
     if draws.random() < p:
         pet = pet * _factor(draws, settings.pet_gain)

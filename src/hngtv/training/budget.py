@@ -35,18 +35,20 @@ class BudgetCallback(pl.Callback):
     rate reaches 0 on time.
 
     With a time budget the number of steps is planned from the cost of the first steps, and corrected after each step,
-    since the speed of a machine drifts. Seconds count over kills and resumes.
+    since the speed of a machine drifts. A killed training goes on with plan and seconds of its last checkpoint.
 
     Args:
         budget: Of this stage.
         clock: From `training_clock`.
     Attributes:
+        total_steps: The plan.
         used_s: Seconds so far, those before this process included.
     """
 
     def __init__(self, budget: BudgetSettings, clock: Callable[[], float]) -> None:
         self.budget = budget
         self.clock = clock
+        self.total_steps = budget.steps or PROVISIONAL_STEPS
         self.started = clock()
         self.earlier_s = 0.0
         self.warm_s: float | None = None
@@ -57,18 +59,19 @@ class BudgetCallback(pl.Callback):
     def used_s(self) -> float:
         return self.earlier_s + self.clock() - self.started
 
-    @property
-    def first_plan(self) -> int:
-        return self.budget.steps or PROVISIONAL_STEPS
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, StageModule)
+        pl_module.total_steps = self.total_steps
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, StageModule)
         if self.budget.cpu_s is not None:
-            self._correct_plan(trainer.global_step, pl_module, self.budget.cpu_s * SAFETY)
-        if trainer.global_step >= pl_module.total_steps:
+            self._correct_plan(trainer.global_step, self.budget.cpu_s * SAFETY)
+            pl_module.total_steps = self.total_steps
+        if trainer.global_step >= self.total_steps:
             trainer.should_stop = True
 
-    def _correct_plan(self, step: int, module: StageModule, budget_s: float) -> None:
+    def _correct_plan(self, step: int, budget_s: float) -> None:
         used_s = self.used_s
         if self.warm_s is not None:
             self.timed_s += used_s - self.warm_s
@@ -77,13 +80,19 @@ class BudgetCallback(pl.Callback):
         if self.timed_steps >= CALIBRATION_STEPS or used_s >= budget_s:
             step_s = self.timed_s / max(1, self.timed_steps)
             left = int((budget_s - used_s) / step_s) if used_s < budget_s else 0
-            module.total_steps = step + max(0, left)
+            self.total_steps = step + max(0, left)
 
     def state_dict(self) -> dict[str, float]:
-        return {"used_s": self.used_s, "timed_s": self.timed_s, "timed_steps": self.timed_steps}
+        return {
+            "used_s": self.used_s,
+            "timed_s": self.timed_s,
+            "timed_steps": self.timed_steps,
+            "total_steps": self.total_steps,
+        }
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self.earlier_s = state_dict["used_s"]
         self.started = self.clock()
         self.timed_s = state_dict["timed_s"]
         self.timed_steps = int(state_dict["timed_steps"])
+        self.total_steps = int(state_dict["total_steps"])

@@ -24,7 +24,7 @@ class CropRules:
 
     Attributes:
         level: Level of the prepared store, "fine" or "coarse".
-        roi: Margin, jitter, crop size and share of crops that must hold tumour.
+        roi: Margin, jitter, crop size and share of crops that aim at tumour.
         multiple: Sides of the crop are multiples of this (the network's total downsampling).
     """
 
@@ -85,7 +85,7 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
         """Image (2, X, Y, Z) float32 and labels (1, X, Y, Z) of crop number `item`."""
         turn, position = divmod(item, len(self.cases))
-        order = np.random.default_rng((self.seed, turn)).permutation(len(self.cases))
+        order = np.random.default_rng((self.seed, 0, turn)).permutation(len(self.cases))
         case = self.cases[order[position]]
         draws = np.random.default_rng((self.seed, 1, item))
         starts = self._starts(case, draws)

@@ -90,7 +90,11 @@ def train_stage(folder: StageFolder, plan: StagePlan, logger: RunLogger) -> dict
     Returns:
         The record: key, steps, cpu_s (processor seconds, or GPU seconds), n_parameters, n_classes,
         crop_voxels, precision.
+
+    Raises:
+        KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; the same call goes on from the last checkpoint.
     """
+    _set_threads(plan.trainer.n_threads)
     if folder.weights.exists() and folder.record.exists() and read_json(folder.record)["key"] == plan.key:
         log.info("%s: already trained", plan.label)
         return read_json(folder.record)
@@ -99,10 +103,9 @@ def train_stage(folder: StageFolder, plan: StagePlan, logger: RunLogger) -> dict
         log.warning("%s: %s is from other settings or cases, so it is trained anew", plan.label, folder.root)
         folder.clear()
     _quieten()
-    _set_threads(plan.trainer.n_threads)
     budget = BudgetCallback(plan.budget, training_clock(plan.trainer.accelerator))
     write_json(folder.plan, {"key": plan.key, "budget": plain(plan.budget)})
-    module = _seeded_module(plan, budget.first_plan)
+    module = _seeded_module(plan, budget.total_steps)
     start = checkpoint_step(folder.checkpoint) if folder.checkpoint.exists() else 0
     crops = plan.build_crops((plan.budget.steps or ENDLESS) * plan.optimiser.batch_size)
     log.info("%s: training from step %d, crops of %s voxels", plan.label, start, crops.size)
@@ -114,7 +117,10 @@ def train_stage(folder: StageFolder, plan: StagePlan, logger: RunLogger) -> dict
         plugins=[AtomicCheckpointIO()],
     )
     data = RoiCropDataModule(crops, plan.optimiser.batch_size, start, plan.trainer.n_workers)
-    trainer.fit(module, datamodule=data, ckpt_path=folder.checkpoint if start else None, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=folder.checkpoint if start else None, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C and SIGTERM, with a status that says nothing
+        raise KeyboardInterrupt from None
     return _finish(folder, plan, module, trainer.global_step, budget.used_s, crops)
 
 
