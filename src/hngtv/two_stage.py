@@ -226,11 +226,13 @@ def coarse_probability(
 def segment(model: Model, images: CheckedImages, box: Box) -> NDArray[np.uint8]:
     """Labels (X, Y, Z) uint8 on the CT grid, 0 outside of the box.
 
-    The network sees at least the window it was trained on, so around a small box it sees more than it may label.
+    The network sees at least the window it was trained on, so around a small box it sees more than it may label; at the
+    edge of the image the window is moved inwards, so that it shows anatomy rather than padding.
     """
     settings = model.settings
     window_mm = np.multiply(model.window_voxels, settings.data.spacing_mm)
-    volume = prepare_images(images, settings.data.spacing_mm, box.grow_to(window_mm))
+    seen = box.grow_to(window_mm).move_into(images.ct.grid.bounds())
+    volume = prepare_images(images, settings.data.spacing_mm, seen)
     image = torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity))
     probabilities = predict_probabilities([model.fine], image, settings.inference, model.window_voxels)
     return paste_back(probabilities.numpy(), volume.grid, box, images.ct.grid, settings.inference)

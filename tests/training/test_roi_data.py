@@ -129,6 +129,16 @@ def test_crop_is_centred_on_a_smaller_roi(prepared: list[PreparedCase]) -> None:
         assert abs((start + size / 2) - (found.start + found.stop) / 2) <= 0.5
 
 
+def test_crop_around_a_small_roi_shows_the_image_and_no_padding(prepared: list[PreparedCase]) -> None:
+    case = prepared[0]
+    grid = case.grid("fine")
+    corner = Box.from_corners(grid.bounds().lower_mm, np.add(grid.bounds().lower_mm, 12.0))
+    crops = stream([case], {case.case_id: corner}, rules(jitter_mm=0, crop_voxels=(8, 8, 8)))
+    assert crops._starts(case, np.random.default_rng(0)) == [0, 0, 0]
+    huge = stream([case], {case.case_id: corner}, rules(jitter_mm=0, crop_voxels=(64, 64, 64)))
+    assert huge._starts(case, np.random.default_rng(0)) == [(n - 64) // 2 for n in grid.shape]
+
+
 def test_jitter_moves_crops_and_no_further_than_asked(prepared: list[PreparedCase]) -> None:
     case, boxes = prepared[0], around_tumour(prepared)
     still, moved = (

@@ -39,6 +39,23 @@ def test_shifting_keeps_the_volume(box: Box, offset_mm: tuple[float, float, floa
     np.testing.assert_allclose(np.subtract(moved.centre_mm, box.centre_mm), offset_mm, atol=1e-6)
 
 
+@given(boxes(), boxes())
+def test_a_box_moved_into_another_lies_in_it_or_is_centred_on_it(box: Box, room: Box) -> None:
+    moved = box.move_into(room)
+    np.testing.assert_allclose(moved.size_mm, box.size_mm, atol=1e-6)
+    for axis in range(3):
+        if box.size_mm[axis] > room.size_mm[axis]:
+            np.testing.assert_allclose(moved.centre_mm[axis], room.centre_mm[axis], atol=1e-6)
+        else:
+            assert moved.lower_mm[axis] >= room.lower_mm[axis] - 1e-6
+            assert moved.upper_mm[axis] <= room.upper_mm[axis] + 1e-6
+
+
+def test_a_box_moves_no_further_than_needed() -> None:
+    room = Box((0, 0, 0), (100, 100, 100))
+    assert Box((20, -5, 95), (30, 5, 105)).move_into(room) == Box((20, 0, 90), (30, 10, 100))
+
+
 def test_boxes_that_only_touch_have_nothing_in_common() -> None:
     assert Box((0, 0, 0), (1, 1, 1)).intersect(Box((1, 0, 0), (2, 1, 1))) is None
 

@@ -98,18 +98,24 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(window(image, self.rules.intensity)), torch.from_numpy(target)
 
     def _starts(self, case: PreparedCase, draws: np.random.Generator) -> list[int]:
-        """First voxel of the crop along each axis: around a small ROI, or somewhere inside a large one."""
+        """First voxel of the crop along each axis: around a small ROI, or somewhere inside a large one.
+
+        A crop around a small ROI is moved into the image, and centred on an image that is smaller than it.
+        """
         jitter = draws.uniform(-1, 1, size=3) * self.rules.roi.jitter_mm
         roi = roi_slices(case, self.boxes[case.case_id].shift(jitter), self.rules)
         seeds = case.foreground_voxels(self.rules.level)
+        shape = case.grid(self.rules.level).shape
         anchor = None
         if len(seeds) and draws.random() < self.rules.roi.foreground_share:
             anchor = seeds[draws.integers(len(seeds))]
         starts = []
-        for axis, (found, size) in enumerate(zip(roi, self.size, strict=True)):
+        for axis, (found, size, image) in enumerate(zip(roi, self.size, shape, strict=True)):
             slack = (found.stop - found.start) - size
-            if slack <= 0:
-                starts.append(found.start + slack // 2)
+            if slack <= 0 and image <= size:
+                starts.append((image - size) // 2)
+            elif slack <= 0:
+                starts.append(min(max(found.start + slack // 2, 0), image - size))
             elif anchor is None:
                 starts.append(found.start + int(draws.integers(slack + 1)))
             else:

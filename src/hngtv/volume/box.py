@@ -54,6 +54,14 @@ class Box:
     def shift(self, offset_mm: ArrayLike) -> "Box":
         return Box.from_corners(np.add(self.lower_mm, offset_mm), np.add(self.upper_mm, offset_mm))
 
+    def move_into(self, other: "Box") -> "Box":
+        """The box, moved as little as needed to lie in another; centred on it along axes where it is the longer one."""
+        lower, upper = np.asarray(self.lower_mm), np.asarray(self.upper_mm)
+        room = np.subtract(other.size_mm, self.size_mm)
+        inside = np.clip(lower, other.lower_mm, np.subtract(other.upper_mm, self.size_mm))
+        moved = np.where(room < 0, np.add(other.lower_mm, room / 2), inside)
+        return Box.from_corners(moved, moved + (upper - lower))
+
     def intersect(self, other: "Box") -> "Box | None":
         """The common part; None if there is none of positive volume."""
         lower = np.maximum(self.lower_mm, other.lower_mm)
