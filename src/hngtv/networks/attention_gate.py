@@ -5,7 +5,8 @@ With skip features x on a fine grid and gating features g on a coarser one, at e
     q_i     = psi^T ReLU(W_x^T x_i + W_g^T g_i + b_g) + b_psi
     alpha_i = sigmoid(q_i)
 
-alpha is interpolated to the grid of x and multiplies all channels of x.
+alpha is interpolated to the grid of x and multiplies all channels of x. The classifier `SonoNet` has the same q with
+another normalisation, `normalise_by_sum`.
 """
 
 from typing import Literal
@@ -16,48 +17,77 @@ from torch import Tensor, nn
 from hngtv.networks.blocks import CONVOLUTIONS, PointwiseBlock, build_norm, resize
 
 Variant = Literal["paper", "reference"]
+GateVariant = Literal[Variant, "sononet"]
 
 OPEN_BIAS = 3.0
 """sigmoid(3) = 0.953. Source: the released 2D gate; the paper asks for gates that start open."""
+
+ROUNDING = 64
+"""A map whose range is within this many units of rounding of its largest |q| counts as constant. Source: our choice;
+the released code divides 0 by 0 there."""
+
+
+def normalise_by_sum(scores: Tensor) -> Tensor:
+    """alpha_i = (q_i - min q) / sum_j (q_j - min q), over the grid of each map: it sums to 1 and its least value is 0.
+
+    A map that is constant up to rounding becomes uniform, and passes no gradient to q.
+
+    Args:
+        scores: q, (N, 1, X, Y[, Z]); taken as float32 if it is narrower.
+    """
+    scores = scores if scores.dtype == torch.float64 else scores.float()
+    axes = tuple(range(2, scores.dim()))
+    above = scores - scores.amin(axes, keepdim=True)
+    limits = torch.finfo(scores.dtype)
+    noise = (ROUNDING * limits.eps * scores.abs().amax(axes, keepdim=True)).clamp(min=limits.tiny)
+    constant = above.amax(axes, keepdim=True) <= noise
+    # Where the map is constant, the quotient is not used, but its gradient must not be 0 x inf.
+    total = above.sum(axes, keepdim=True).masked_fill(constant, 1.0)
+    return torch.where(constant, 1 / above.shape[2:].numel(), above / total)
 
 
 class AttentionGate(nn.Module):
     """One gate: skip features in, the same features weighted by alpha out.
 
     Args:
-        skip_channels: Channels of x; also the inner width F_int, as in the released CT networks.
+        skip_channels: Channels of x.
         gating_channels: Channels of g.
         variant: "paper": W_x is 1 x 1 x 1 and the sum is taken after resizing to the grid of g; the output is alpha x.
             "reference": W_x is a strided 2 x 2 x 2 convolution, and the output passes a 1 x 1 x 1 convolution with
-            normalisation.
+            normalisation. "sononet": W_x is 1 x 1 x 1, W_g has no bias and is resized to the grid of x, alpha is
+            `normalise_by_sum` of q and the output alpha x, as in the released classifier.
         norm: "batch" or "instance", used by the reference variant.
         spatial_dims: 2 or 3.
         open_start: Start with alpha near `sigmoid(OPEN_BIAS)` everywhere (psi weights zero), else PyTorch's default.
+            Not for "sononet", whose alpha sums to 1.
+        inner_channels: F_int; None for `skip_channels`, as in the released CT networks.
     """
 
     def __init__(
         self,
         skip_channels: int,
         gating_channels: int,
-        variant: Variant = "reference",
+        variant: GateVariant = "reference",
         norm: str = "batch",
         spatial_dims: int = 3,
         open_start: bool = True,
+        inner_channels: int | None = None,
     ) -> None:
         super().__init__()
         convolution = CONVOLUTIONS[spatial_dims]
+        width = inner_channels or skip_channels
         self.variant = variant
         side = 2 if variant == "reference" else 1
-        self.theta = convolution(skip_channels, skip_channels, kernel_size=side, stride=side, bias=False)
-        self.phi = convolution(gating_channels, skip_channels, kernel_size=1)
-        self.psi = convolution(skip_channels, 1, kernel_size=1)
+        self.theta = convolution(skip_channels, width, kernel_size=side, stride=side, bias=False)
+        self.phi = convolution(gating_channels, width, kernel_size=1, bias=variant != "sononet")
+        self.psi = convolution(width, 1, kernel_size=1)
         self.output: nn.Module = nn.Identity()
         if variant == "reference":
             self.output = nn.Sequential(
                 convolution(skip_channels, skip_channels, kernel_size=1),
                 build_norm(norm, skip_channels, spatial_dims),
             )
-        if open_start:
+        if open_start and variant != "sononet":
             nn.init.zeros_(self.psi.weight)
             nn.init.constant_(self.psi.bias, OPEN_BIAS)
 
@@ -72,9 +102,10 @@ class AttentionGate(nn.Module):
         """
         projected = self.theta(skip)
         # The reference sums on the grid of theta(x), the paper on that of g: the same for sides that divide by 2.
-        size = projected.shape[2:] if self.variant == "reference" else gating.shape[2:]
+        size = gating.shape[2:] if self.variant == "paper" else projected.shape[2:]
         summed = torch.relu(resize(projected, size) + resize(self.phi(gating), size))
-        alpha = resize(torch.sigmoid(self.psi(summed)), skip.shape[2:])
+        normalise = normalise_by_sum if self.variant == "sononet" else torch.sigmoid
+        alpha = resize(normalise(self.psi(summed)), skip.shape[2:])
         return self.output(alpha * skip), alpha
 
 
