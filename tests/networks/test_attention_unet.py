@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from hngtv.networks.attention_gate import AttentionGate
 from hngtv.networks.attention_unet import AttentionUNet, DeepSupervision
@@ -16,11 +17,18 @@ def tiny_network(**changes: object) -> AttentionUNet:
     return AttentionUNet(**arguments).eval()
 
 
-@pytest.mark.parametrize(("n_gates", "wanted"), [(0, 5_888_004), (1, 6_214_151), (2, 6_473_322)])
-def test_parameter_counts_of_the_released_networks(n_gates: int, wanted: int) -> None:
+@pytest.mark.parametrize(
+    ("n_gates", "n_parameters", "giga_macs"), [(0, 5_888_004, 169.7), (1, 6_214_151, 171.5), (2, 6_473_322, 173.3)]
+)
+def test_size_and_cost_of_the_released_networks(n_gates: int, n_parameters: int, giga_macs: float) -> None:
+    """Cost: multiplications of all convolutions for one image of 160 x 160 x 96."""
     with torch.device("meta"):
         network = AttentionUNet(3, 1, 4, (16, 32, 64, 128, 256), n_gates=n_gates, variant="reference")
-    assert count_parameters(network) == wanted
+        image = torch.empty(1, 1, 160, 160, 96)
+    assert count_parameters(network) == n_parameters
+    with FlopCounterMode(display=False) as counter:
+        network(image)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(giga_macs, abs=0.05)
 
 
 @pytest.mark.parametrize("size", [(8, 8, 8), (9, 8, 11), (13, 17, 5), (3, 10, 4)])
