@@ -31,6 +31,14 @@ def test_size_and_cost_of_the_released_networks(n_gates: int, n_parameters: int,
     assert counter.get_total_flops() / 2e9 == pytest.approx(giga_macs, abs=0.05)
 
 
+@pytest.mark.parametrize(("feature_scale", "millions"), [(3.82, 6.444), (3.0, 10.403)])
+def test_size_of_the_wider_plain_networks(feature_scale: float, millions: float) -> None:
+    widths = [int(channels / feature_scale) for channels in (64, 128, 256, 512, 1024)]
+    with torch.device("meta"):
+        network = AttentionUNet(3, 1, 4, widths, n_gates=0)
+    assert round(count_parameters(network) / 1e6, 3) == millions
+
+
 @pytest.mark.parametrize("size", [(8, 8, 8), (9, 8, 11), (13, 17, 5), (3, 10, 4)])
 def test_any_input_size_gives_logits_of_that_size(size: tuple[int, int, int]) -> None:
     logits = tiny_network()(torch.randn(1, 2, *size))
