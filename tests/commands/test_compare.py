@@ -2,10 +2,12 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hngtv.commands.entry import run_command
+from hngtv.report import tables
 from hngtv.report.tables import TABLE_COLUMNS
 
 
@@ -33,6 +35,20 @@ def test_writes_report_table_and_merged_scores(runs: Path, tmp_path: Path, capsy
     assert len((out / "scores.csv").read_text().splitlines()) == 1 + 2 * 3 * 3
 
 
+def test_the_table_is_computed_once(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_calls = 0
+
+    def count(comparison: tables.Comparison) -> list[dict[str, Any]]:
+        nonlocal n_calls
+        n_calls += 1
+        return table_rows(comparison)
+
+    table_rows = tables.table_rows
+    monkeypatch.setattr(tables, "table_rows", count)
+    assert compare(runs, tmp_path / "out") == 0
+    assert n_calls == 1
+
+
 def test_its_own_output_below_the_runs_is_no_run(runs: Path) -> None:
     assert compare(runs, runs) == 0
     assert compare(runs, runs) == 0
@@ -43,7 +59,7 @@ def test_different_budgets_are_a_loud_warning(runs: Path, tmp_path: Path, capsys
     settings = json.loads(path.read_text())
     path.write_text(json.dumps(settings | {"budget": {"steps": None, "cpu_s": 60.0}}))
     assert compare(runs, tmp_path / "out") == 0
-    sentence = "Different budget: single_stage_ag has 40 steps; two_stage_unet has 60 s."
+    sentence = "Different budget: single_stage_ag has 40 steps; two_stage_unet has 60 s (fold 0 seed 0)."
     assert f"warning: {sentence}" in capsys.readouterr().out
     assert sentence in (tmp_path / "out" / "report.html").read_text()
 

@@ -54,6 +54,30 @@ def test_few_cases_name_no_winner_however_large_the_gain() -> None:
     assert answer.headline.startswith("Too few cases")
 
 
+def test_cases_that_tie_are_too_few_to_say_however_many_they_are() -> None:
+    gains = [0.5] * 20 + [0.6, 0.61, 0.62, 0.63, 0.64]
+    scores = rows("two_stage_unet", gains) + rows("single_stage_ag", [0.5] * 25)
+    answer = answer_question(arm_runs("two_stage_unet", "single_stage_ag"), scores, "dice")
+    assert answer.headline == "Too few cases to say: the arms differ in 5 of 25, at least 6 are needed."
+    assert any("fewer than 6 cases differ" in sentence for sentence in answer.sentences)
+
+
+def test_one_case_has_no_interval_and_so_none_that_includes_0() -> None:
+    scores = rows("two_stage_unet", (0.6,)) + rows("single_stage_ag", (0.5,))
+    answer = answer_question(arm_runs("two_stage_unet", "single_stage_ag"), scores, "dice")
+    assert "(mean over 1 case, Wilcoxon p = 1.000)" in answer.sentences[0]
+    assert "There is no interval: one case only." in answer.sentences
+    assert not any("includes 0" in sentence for sentence in answer.sentences)
+
+
+def test_an_infinite_difference_keeps_its_sign_and_its_interval() -> None:
+    gate = rows("single_stage_ag", DICES)
+    crop = rows("two_stage_unet", DICES)[:1]
+    answer = answer_question(arm_runs("two_stage_unet", "single_stage_ag"), crop + gate, "hd95_mm")
+    assert "+infinite mm (median over 8 cases, 95 % interval +infinite to +infinite" in answer.sentences[0]
+    assert answer.headline.startswith("Gate")
+
+
 def test_a_single_seed_is_said() -> None:
     arms = arm_runs("two_stage_unet", "single_stage_ag")
     one = rows("two_stage_unet", DICES) + rows("single_stage_ag", DICES)
@@ -77,6 +101,16 @@ def test_crop_prefers_the_arm_without_gates() -> None:
     arms = arm_runs("oracle_unet", "two_stage_ag", "two_stage_unet", "single_stage_unet", "single_stage_ag")
     assert find_crop_and_gate(arms) == ("two_stage_unet", "single_stage_ag")
     assert choose_reference(arms) == "single_stage_unet"
+
+
+def test_variants_of_a_kind_are_left_out_alike_and_named() -> None:
+    arms = arm_runs("single_stage_unet", "single_stage_ag", "single_stage_b_ag", "two_stage_ag", "two_stage_b_ag")
+    scores = [row for arm in arms for row in rows(arm, DICES)]
+    assert find_crop_and_gate(arms) == ("two_stage_ag", "single_stage_ag")
+    compared = {arm for _, pair in effect_rows(arms, scores, "dice") for arm in (pair.arm, pair.reference)}
+    assert compared == {"single_stage_unet", "single_stage_ag", "two_stage_ag"}
+    sentences = answer_question(arms, scores, "dice").sentences
+    assert sum("left out: single_stage_b_ag, two_stage_b_ag." in sentence for sentence in sentences) == 1
 
 
 def test_effects_compare_arms_that_differ_in_one_thing() -> None:

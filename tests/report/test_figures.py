@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import numpy as np
@@ -57,6 +58,20 @@ def test_curves_of_one_name_share_a_panel_and_an_arm_its_label() -> None:
     drawn = [axis for axis in figure.axes if axis.lines]
     assert len(drawn) == 1
     assert drawn[0].get_legend_handles_labels()[1] == ["a", "b"]
+
+
+def test_a_name_with_dollars_is_no_formula() -> None:
+    name = "a$^$"
+    colours = figures.colours_of([name])
+    point, curve = figures.BoxPoint(name, 1.0, 200.0, False), figures.Curve(name, name, [0, 1], [1.0, 2.0])
+    against = dataclasses.replace(pair(name, 0.1, 0.3), reference=name)
+    for figure in (
+        figures.draw_distributions({name: [0.5]}, "dice", colours),
+        figures.draw_differences([against], colours),
+        figures.draw_coverage([point]),
+        figures.draw_curves([curve], colours),
+    ):
+        assert figures.encode(figure)
 
 
 def test_smoothing_keeps_a_straight_line() -> None:

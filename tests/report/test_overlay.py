@@ -1,8 +1,21 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
-from hngtv.report.overlay import CaseView, axial_indices, central_voxel, draw_axial_series, draw_case, view_region
+from hngtv.cases.checks import check_case
+from hngtv.cases.manifest import RawCase
+from hngtv.report.figures import encode
+from hngtv.report.overlay import (
+    CaseView,
+    axial_indices,
+    central_voxel,
+    draw_axial_series,
+    draw_case,
+    load_view,
+    view_region,
+)
 from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import Image
@@ -57,6 +70,18 @@ def test_region_holds_tumour_and_prediction_with_margin_and_stays_inside() -> No
 def test_draws_every_kind_of_case(target: np.ndarray | None, prediction: np.ndarray | None, pet: bool) -> None:
     figure = draw_case(view(target, prediction, Box((40, 90, 30), (90, 150, 90)), pet), "title")
     assert len(figure.axes) == (6 if pet else 3)
+
+
+@pytest.mark.parametrize("unit", ["SUV", "BQML"])
+def test_pet_is_what_the_network_sees(phantom_cases: list[RawCase], unit: str) -> None:
+    case = dataclasses.replace(phantom_cases[0], pet_unit=unit, pet_factor=0.5)
+    pet = load_view(case).pet
+    assert pet is not None
+    assert np.maximum(pet.values, 0).max() == pytest.approx(check_case(case).pet.values.max())
+
+
+def test_a_title_with_dollars_is_no_formula() -> None:
+    assert encode(draw_case(view(labels_at(30, 60, 20), None, pet=False), "a$^$"))
 
 
 def test_patient_right_is_on_the_left_and_head_is_up() -> None:

@@ -7,8 +7,9 @@ import pytest
 from hngtv.cases.manifest import RawCase
 from hngtv.commands.compare import build_comparison
 from hngtv.report.browse import case_table, pick_cases, slice_browser, view_of
-from hngtv.report.page import format_count, format_number, format_signed, load_curves, render_report
+from hngtv.report.page import load_curves, render_report
 from hngtv.report.runs import find_runs, read_run
+from hngtv.report.words import format_count, format_interval, format_number, format_signed
 from tests.conftest import write_fake_run
 
 VOID_TAGS = {"meta", "img", "br", "input"}
@@ -46,14 +47,31 @@ def test_page_is_well_formed_and_fetches_nothing(page: str) -> None:
 
 
 def test_page_answers_in_words_and_says_how_far_to_trust_it(page: str) -> None:
-    assert "Too few cases to say: 3 of at least 6." in page
+    assert "Too few cases to say: the arms differ in 3 of 3, at least 6 are needed." in page
     assert "phantoms drawn by a computer" in page
     assert "Nothing is dropped." in page
     assert "two_stage_unet (crop) minus single_stage_ag (gate)" in page
 
 
+def test_page_counts_cases_of_dice_0_and_says_what_a_box_is(page: str) -> None:
+    assert "<th>Dice 0<br><small>cases</small></th>" in page
+    assert "missed<br>" not in page
+    assert "where the second stage may outline" in page
+    assert "<td>coarse</td><td>3</td><td>2 of 3</td>" in page
+    assert "cropped box" not in page
+
+
+def test_caption_says_worst_only_of_the_worst(tmp_path: Path, phantom_cases: list[RawCase]) -> None:
+    run = write_fake_run(tmp_path, phantom_cases[:1], "single_stage_ag")
+    run.prediction("phantom_0000").unlink()
+    page = render_report(build_comparison(*find_runs(tmp_path), reference=None, metric="dice"))
+    assert "Prediction file removed after scoring." in page
+    assert "scored as the worst" not in page
+
+
 def test_page_lists_the_failures(page: str) -> None:
     assert "no prediction file; scored as the worst" in page
+    assert "No prediction file; scored as the worst." in page
     assert "box by fallback:nothing above the threshold" in page
 
 
@@ -85,6 +103,14 @@ def test_numbers_of_tables() -> None:
         "infinite",
     ]
     assert [format_signed(0.1), format_signed(-0.1)] == ["+0.100", "-0.100"]
+    infinite = float("inf")
+    assert [format_number(-infinite), format_signed(infinite), format_signed(-infinite)] == [
+        "-infinite",
+        "+infinite",
+        "-infinite",
+    ]
+    assert format_interval(-2, infinite, "+") == "-2.000 to +infinite"
+    assert format_interval("", "") == format_interval(float("nan"), float("nan")) == "no interval"
     assert format_count(1234567.0) == "1,234,567"
 
 

@@ -22,7 +22,6 @@ from hngtv.report.tables import (
     compare_classes,
     shown_classes,
     summarise_classes,
-    table_rows,
     unequal_terms,
 )
 from hngtv.run_folder import make_folder, write_csv
@@ -38,7 +37,7 @@ def run(settings: CompareSettings) -> None:
     comparison = build_comparison(found, unfinished, settings.reference, settings.metric)
     make_folder(settings.out)
     write_scores(settings.out / "scores.csv", (row for one in found for row in one.scores))
-    write_csv(settings.out / "table.csv", TABLE_COLUMNS, table_rows(comparison))
+    write_csv(settings.out / "table.csv", TABLE_COLUMNS, comparison.table)
     write_report(settings.out / "report.html", comparison)
     for line in unequal_terms(comparison.runs):
         print(f"warning: {line}")

@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from hngtv.metrics.score import CaseScore
 from hngtv.report.figures import METRIC_LABELS
 from hngtv.report.runs import Run
 from hngtv.report.statistics import METRICS, PairedDifference, compare_arms
+from hngtv.report.words import format_interval, format_p, format_signed
 
 MIN_CASES = 6
-"""Below this the two-sided signed-rank test cannot reach p < 0.05 (2 / 2^5 = 0.0625), whatever the data."""
+"""Where fewer cases differ the two-sided signed-rank test cannot reach p < 0.05 (2 / 2^5 = 0.0625)."""
 SIGNIFICANCE = 0.05
 PLAIN_ARM = "single_stage_unet"
 
@@ -35,12 +34,19 @@ def find_crop_and_gate(arms: Mapping[str, Sequence[Run]]) -> tuple[str, str] | N
     Crop is a two-stage arm with found boxes, without gates if there is one such; gate is a single-stage arm with gates.
     An arm with true boxes is a bound and answers nothing. None if a side has no arm.
     """
-    first = {arm: runs[0] for arm, runs in arms.items()}
-    crops = [arm for arm, run in first.items() if run.localiser not in ("whole", "oracle")]
-    gates = [arm for arm, run in first.items() if run.localiser == "whole" and run.has_gates]
-    if not crops or not gates:
-        return None
-    return min(crops, key=lambda arm: first[arm].has_gates), gates[0]
+    kinds = _arms_by_kind(arms)
+    crops = [*kinds.get((True, False), ()), *kinds.get((True, True), ())]
+    gates = kinds.get((False, True))
+    return (crops[0], gates[0]) if crops and gates else None
+
+
+def _arms_by_kind(arms: Mapping[str, Sequence[Run]]) -> dict[tuple[bool, bool], list[str]]:
+    """Arms by whether they crop and whether they have gates, without bounds; the first of a kind stands for it."""
+    kinds: dict[tuple[bool, bool], list[str]] = {}
+    for arm, (run, *_) in arms.items():
+        if run.localiser != "oracle":
+            kinds.setdefault((run.localiser != "whole", run.has_gates), []).append(arm)
+    return kinds
 
 
 def answer_question(arms: Mapping[str, Sequence[Run]], scores: Sequence[CaseScore], metric: str) -> Answer:
@@ -51,30 +57,27 @@ def answer_question(arms: Mapping[str, Sequence[Run]], scores: Sequence[CaseScor
             ["This report shows how the arm did. Run another arm on the same folds, then compare again."],
         )
     sides = find_crop_and_gate(arms)
+    variants = _variant_caution(arms)
     if sides is None:
         return Answer(
             "Crop or gate? These arms cannot tell.",
             [
                 "The question needs a two-stage arm with predicted boxes and a single-stage arm with attention gates; "
-                "the table compares the arms that are here."
+                "the table compares the arms that are here.",
+                *variants,
             ],
         )
     crop, gate = sides
     rows = [row for row in scores if row.arm in sides]
     pair = compare_arms(rows, "GTV", metric, reference=gate)[0]
-    return Answer(_headline(pair, crop, gate), [_numbers(pair), *_cautions(pair), *_seed_caution(rows)])
+    return Answer(_headline(pair, crop, gate), [_numbers(pair), *_cautions(pair), *variants, *_seed_caution(rows)])
 
 
 def effect_rows(
     arms: Mapping[str, Sequence[Run]], scores: Sequence[CaseScore], metric: str
 ) -> list[tuple[str, PairedDifference]]:
     """What each change does alone: cropping with and without gates, gates with and without cropping (GTV)."""
-    first = {arm: runs[0] for arm, runs in arms.items()}
-    kinds = {
-        (run.localiser not in ("whole", "oracle"), run.has_gates): arm
-        for arm, run in first.items()
-        if run.localiser != "oracle"
-    }
+    kinds = _arms_by_kind(arms)
     changes = (
         ("cropping, network without gates", (True, False), (False, False)),
         ("cropping, network with gates", (True, True), (False, True)),
@@ -84,26 +87,27 @@ def effect_rows(
     found = []
     for name, after, before in changes:
         if after in kinds and before in kinds:
-            two = (kinds[after], kinds[before])
+            two = (kinds[after][0], kinds[before][0])
             rows = [row for row in scores if row.arm in two]
             found.append((name, compare_arms(rows, "GTV", metric, reference=two[1])[0]))
     return found
 
 
 def is_decided(pair: PairedDifference) -> bool:
-    """Whether enough cases, the interval and the test all say that the arms differ."""
-    return pair.n_cases >= MIN_CASES and not _holds_zero(pair) and pair.p_holm < SIGNIFICANCE
+    """Whether enough cases that differ, the interval and the test all say that the arms differ."""
+    return _n_differing(pair) >= MIN_CASES and not _holds_zero(pair) and pair.p_holm < SIGNIFICANCE
 
 
-def format_interval(low: float, high: float, signed: bool = False) -> str:
-    if not np.isfinite([low, high]).all():
-        return "no interval"
-    return f"{low:+.3f} to {high:+.3f}" if signed else f"{low:.3f} to {high:.3f}"
+def _n_differing(pair: PairedDifference) -> int:
+    return pair.n_better + pair.n_worse
 
 
 def _headline(pair: PairedDifference, crop: str, gate: str) -> str:
-    if pair.n_cases < MIN_CASES:
-        return f"Too few cases to say: {pair.n_cases} of at least {MIN_CASES}."
+    if _n_differing(pair) < MIN_CASES:
+        return (
+            f"Too few cases to say: the arms differ in {_n_differing(pair)} of {pair.n_cases}, "
+            f"at least {MIN_CASES} are needed."
+        )
     if not is_decided(pair):
         return "No clear difference between cropping and gating on these cases."
     better_if_positive = METRICS[pair.metric].higher_is_better
@@ -114,10 +118,12 @@ def _headline(pair: PairedDifference, crop: str, gate: str) -> str:
 def _numbers(pair: PairedDifference) -> str:
     unit = " mm" if pair.metric == "hd95_mm" else ""
     name = METRIC_LABELS[pair.metric].removesuffix(" [mm]")
-    n_ties = pair.n_cases - pair.n_better - pair.n_worse
+    n_ties = pair.n_cases - _n_differing(pair)
+    interval = "" if pair.note else f"95 % interval {format_interval(pair.low, pair.high, '+')}, "
     return (
-        f"Paired difference in {name}, {pair.arm} (crop) minus {pair.reference} (gate): {pair.difference:+.3f}{unit} "
-        f"({pair.statistic} over {pair.n_cases} cases, 95 % interval {format_interval(pair.low, pair.high, True)}, "
+        f"Paired difference in {name}, {pair.arm} (crop) minus {pair.reference} (gate): "
+        f"{format_signed(pair.difference)}{unit} "
+        f"({pair.statistic} over {pair.n_cases} {'case' if pair.n_cases == 1 else 'cases'}, {interval}"
         f"Wilcoxon p {format_p(pair.p_value)}). Cropping was better in {pair.n_better} cases, gating in {pair.n_worse}"
         + (f", equal in {n_ties}." if n_ties else ".")
     )
@@ -125,12 +131,15 @@ def _numbers(pair: PairedDifference) -> str:
 
 def _cautions(pair: PairedDifference) -> list[str]:
     found = []
-    if _holds_zero(pair):
+    is_few = _n_differing(pair) < MIN_CASES
+    if pair.note:
+        found.append(f"There is {pair.note}.")
+    elif _holds_zero(pair):
         found.append("The interval includes 0: the data fit a gain as well as a loss, or no difference at all.")
-    elif not is_decided(pair) and pair.n_cases >= MIN_CASES:
+    elif not is_decided(pair) and not is_few:
         found.append("Interval and rank test disagree, so this is no more than a hint.")
-    if pair.n_cases < MIN_CASES:
-        found.append(f"With fewer than {MIN_CASES} cases the test cannot reach p < 0.05 whatever the data say.")
+    if is_few:
+        found.append(f"Where fewer than {MIN_CASES} cases differ the test cannot reach p < 0.05 whatever the data say.")
     if pair.n_missing:
         found.append(f"{pair.n_missing} cases are missing in one of the two arms and count there as the worst value.")
     return found
@@ -142,10 +151,12 @@ def _seed_caution(rows: Sequence[CaseScore]) -> list[str]:
     return ["One seed only: how much of this is the luck of a single training is unknown."]
 
 
+def _variant_caution(arms: Mapping[str, Sequence[Run]]) -> list[str]:
+    others = [arm for group in _arms_by_kind(arms).values() for arm in group[1:]]
+    if not others:
+        return []
+    return [f"Of each kind of arm the first speaks here and in the table of changes; left out: {', '.join(others)}."]
+
+
 def _holds_zero(pair: PairedDifference) -> bool:
     return not (pair.low > 0 or pair.high < 0)
-
-
-def format_p(p: float) -> str:
-    """A p value in words that follow \"p\"."""
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"

@@ -26,7 +26,7 @@ def pick_cases(scores: Sequence[CaseScore], class_name: str = "GTV") -> dict[str
 
 
 def view_of(run: Run, case_id: str) -> CaseView:
-    """Images, truth, prediction and cropped box (margin included) of a scored case.
+    """Images, truth, prediction and box (margin included) of a scored case.
 
     Raises:
         InputError: The run does not list the case, or its images cannot be read.

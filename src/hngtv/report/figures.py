@@ -31,7 +31,7 @@ WEBP_QUALITY = 85
 
 @dataclass(frozen=True)
 class BoxPoint:
-    """How one localiser did on one case: share of the target in the cropped box, and the box's volume."""
+    """How one localiser did on one case: share of the target in the box (margin included), and the box's volume."""
 
     localiser: str
     covered_fraction: float
@@ -65,6 +65,11 @@ def data_url(figure: Figure) -> str:
 def colours_of(arms: Sequence[str]) -> dict[str, str]:
     """A colour for every arm, the same in all figures of a report."""
     return {arm: ARM_COLOURS[i % len(ARM_COLOURS)] for i, arm in enumerate(arms)}
+
+
+def plain(name: str) -> str:
+    """A name as matplotlib shows it letter by letter: between two dollars it would read a formula."""
+    return name.replace("$", r"\$")
 
 
 def draw_distributions(values: Mapping[str, ArrayLike], metric: str, colours: Mapping[str, str]) -> Figure:
@@ -121,7 +126,7 @@ def draw_differences(pairs: Sequence[PairedDifference], colours: Mapping[str, st
     _name_rows(axis, [pair.arm for pair in pairs])
     widest = max(abs(float(x)) for x in axis.get_xlim())
     axis.set_xlim(-widest * 1.05, widest * 1.05)
-    metric, reference = METRICS[pairs[0].metric], pairs[0].reference
+    metric, reference = METRICS[pairs[0].metric], plain(pairs[0].reference)
     better, worse = ("right", "left") if metric.higher_is_better else ("left", "right")
     axis.set_xlabel(
         f"difference in {METRIC_LABELS[metric.name]} to {reference} ({metric.statistic} over cases, 95 % interval)\n"
@@ -132,7 +137,7 @@ def draw_differences(pairs: Sequence[PairedDifference], colours: Mapping[str, st
 
 
 def draw_coverage(points: Sequence[BoxPoint]) -> Figure:
-    """Share of the tumour inside the cropped box against the box's volume; a cross is a box by fallback.
+    """Share of the tumour inside the box against the box's volume; a cross is a box by fallback.
 
     Good is up and to the left: a small box that holds everything.
     """
@@ -142,7 +147,7 @@ def draw_coverage(points: Sequence[BoxPoint]) -> Figure:
         for is_fallback, marker in ((False, "o"), (True, "X")):
             chosen = [p for p in points if p.localiser == name and p.is_fallback == is_fallback]
             if chosen:
-                label = f"{name}, fallback" if is_fallback else name
+                label = plain(f"{name}, fallback" if is_fallback else name)
                 axis.scatter(
                     [p.box_ml for p in chosen], [100 * p.covered_fraction for p in chosen], s=36, marker=marker,
                     color=colour, alpha=0.75, linewidths=0, label=label, clip_on=False,
@@ -154,7 +159,7 @@ def draw_coverage(points: Sequence[BoxPoint]) -> Figure:
     floor = max(0.0, 10 * np.floor(10 * lowest) - 10)
     axis.set_yticks(np.linspace(floor, 100, 6))
     axis.set_ylim(floor, 100 + 0.02 * (100 - floor))
-    axis.set_xlabel("volume of the cropped box, margin included [ml]", fontsize=9)
+    axis.set_xlabel("volume of the box, margin included [ml]", fontsize=9)
     axis.set_ylabel("tumour inside the box [%]", fontsize=9)
     axis.legend(fontsize=8, loc="lower right", frameon=False)
     return figure
@@ -172,7 +177,7 @@ def draw_curves(curves: Sequence[Curve], colours: Mapping[str, str]) -> Figure:
     for axis, panel in zip(axes, panels, strict=False):
         labelled = set()
         for curve in (curve for curve in curves if curve.panel == panel):
-            label = None if curve.arm in labelled else curve.arm
+            label = None if curve.arm in labelled else plain(curve.arm)
             labelled.add(curve.arm)
             axis.plot(
                 *smooth(curve.steps, curve.values),
@@ -181,7 +186,7 @@ def draw_curves(curves: Sequence[Curve], colours: Mapping[str, str]) -> Figure:
                 alpha=0.85,
                 label=label,
             )
-        axis.set_title(panel, fontsize=9)
+        axis.set_title(plain(panel), fontsize=9)
         axis.set_xlabel("step", fontsize=9)
         axis.tick_params(labelsize=8)
         axis.legend(fontsize=7, frameon=False)
@@ -212,5 +217,5 @@ def _bare(axis: Axes) -> None:
 
 
 def _name_rows(axis: Axes, names: Sequence[str]) -> None:
-    axis.set_yticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), [plain(name) for name in names])
     axis.set_ylim(len(names) - 0.4, -0.6)

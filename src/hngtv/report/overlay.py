@@ -13,7 +13,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from hngtv.cases.manifest import RawCase
+from hngtv.cases.store import pet_factor_of
 from hngtv.errors import InputError
+from hngtv.report.figures import plain
 from hngtv.report.scores import grid_difference, read_prediction
 from hngtv.volume.box import Box
 from hngtv.volume.components import bounding_slices
@@ -51,7 +53,7 @@ class CaseView:
         pet: PET in SUV on a grid of its own; None if the case lacks it.
         target: (X, Y, Z) labels; None if the truth is unknown.
         prediction: (X, Y, Z) labels; None if it is missing.
-        box: What was cropped, world RAS mm; None if nothing was.
+        box: Where a prediction may lie, world RAS mm; None if anywhere.
     """
 
     ct: Image
@@ -79,8 +81,8 @@ def load_view(case: RawCase, prediction: Path | None = None, box: Box | None = N
     """
     ct = read_image(case.ct)
     pet = read_image(case.pet) if case.pet else None
-    if pet is not None and case.pet_factor != 1.0:
-        pet = Image(pet.values * np.float32(case.pet_factor), pet.grid, pet.digest)
+    if pet is not None:
+        pet = Image(pet.values * np.float32(pet_factor_of(case)), pet.grid, pet.digest)
     target = read_image(case.target) if case.target else None
     if target is not None and grid_difference(target.grid, ct.grid):
         raise InputError(f"case {case.case_id}: target and CT differ ({grid_difference(target.grid, ct.grid)})")
@@ -112,7 +114,7 @@ def draw_case(view: CaseView, title: str = "") -> Figure:
         for row in range(n_rows):
             draw_slice(axes[row][column], view, plane, index, region, with_pet=row == 1)
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(plain(title), fontsize=10)
     _add_legend(figure, view)
     return figure
 
@@ -303,7 +305,7 @@ def _add_legend(figure: Figure, view: CaseView) -> None:
         if (layer.labels == label).any()
     ]
     if view.box is not None:
-        handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="cropped box (drawn in white)"))
+        handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="box with its margin (drawn in white)"))
     level, width = sum(CT_WINDOW_HU) / 2, CT_WINDOW_HU[1] - CT_WINDOW_HU[0]
     window = f"CT level {level:.0f}, width {width:.0f} HU"
     if view.pet is not None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,26 @@ from matplotlib.figure import Figure
 from hngtv.errors import InputError
 from hngtv.metrics.score import CaseScore
 from hngtv.report import figures
-from hngtv.report.answer import MIN_CASES, answer_question, effect_rows, format_interval, format_p
+from hngtv.report.answer import MIN_CASES, answer_question, effect_rows
 from hngtv.report.browse import pick_cases, view_of
 from hngtv.report.overlay import draw_case
 from hngtv.report.runs import Run, describe_arm
-from hngtv.report.statistics import METRICS
+from hngtv.report.statistics import METRICS, Values, mean_by_case
 from hngtv.report.tables import (
     FULL_COVERAGE,
     Comparison,
     box_points,
     budget_text,
+    count_fallbacks,
     failure_rows,
+    score_problem,
     subgroup_rows,
-    table_rows,
     unequal_terms,
 )
+from hngtv.report.words import format_count, format_interval, format_number, format_p_cell, format_signed
 from hngtv.run_folder import read_csv, write_text
 
 TEMPLATE = "report.html.jinja"
-NO_NUMBER = "\N{EN DASH}"
 
 
 def write_report(path: Path, comparison: Comparison) -> None:
@@ -46,28 +48,6 @@ def render_report(comparison: Comparison) -> str:
     )
     environment.filters |= {"number": format_number, "signed": format_signed, "count": format_count, "p": format_p_cell}
     return environment.get_template(TEMPLATE).render(**_content(comparison))
-
-
-def format_number(value: float | str | None, digits: int = 3) -> str:
-    """A number for a table; a dash where there is none, and a word for an infinite one."""
-    if value is None or value == "" or np.isnan(float(value)):
-        return NO_NUMBER
-    return "infinite" if np.isinf(float(value)) else f"{float(value):.{digits}f}"
-
-
-def format_signed(value: float | str | None, digits: int = 3) -> str:
-    text = format_number(value, digits)
-    return text if text[0] in ("-", NO_NUMBER) else f"+{text}"
-
-
-def format_count(value: float | str | None) -> str:
-    text = format_number(value, 0)
-    return f"{int(text):,}" if text.isdigit() else text
-
-
-def format_p_cell(value: float | str | None) -> str:
-    text = format_number(value)
-    return text if text == NO_NUMBER else format_p(float(value or 0)).removeprefix("= ")
 
 
 def load_curves(runs: Sequence[Run]) -> list[figures.Curve]:
@@ -89,7 +69,7 @@ def load_curves(runs: Sequence[Run]) -> list[figures.Curve]:
 
 def _content(comparison: Comparison) -> dict[str, Any]:
     arms = comparison.arms
-    rows = table_rows(comparison)
+    rows = comparison.table
     scores = comparison.scores
     unequal = unequal_terms(comparison.runs)
     return {
@@ -104,9 +84,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "charts": _charts(comparison),
         "overlays": _overlays(comparison),
         "failures": failure_rows(comparison.runs),
-        "n_full": {
-            run.localiser: _full_coverage(comparison.runs, run.localiser) for run in comparison.runs if run.rois
-        },
+        "boxes": {run.localiser: _box_row(comparison.runs, run.localiser) for run in comparison.runs if run.rois},
         "metric_label": figures.METRIC_LABELS[comparison.metric],
         "format_interval": format_interval,
         "full_coverage": FULL_COVERAGE,
@@ -163,13 +141,11 @@ def _charts(comparison: Comparison) -> dict[str, str]:
     return {name: figures.data_url(draw()) for name, draw in charts.items()}
 
 
-def _values_by_case(scores: Sequence[CaseScore], arm: str, metric: str) -> list[float]:
+def _values_by_case(scores: Sequence[CaseScore], arm: str, metric: str) -> Values:
     """One value for each case of the cohort: the mean of its rows, or the worst value where the arm lacks it."""
-    values: dict[str, list[float]] = {row.case_id: [] for row in scores}
-    for row in scores:
-        if row.arm == arm and row.class_name == "GTV":
-            values[row.case_id].append(getattr(row, metric))
-    return [float(np.mean(v)) if v else METRICS[metric].worst for v in values.values()]
+    rows = [row for row in scores if row.arm == arm and row.class_name == "GTV"]
+    case_ids = dict.fromkeys(row.case_id for row in scores)
+    return mean_by_case(rows, case_ids, attrgetter(metric), METRICS[metric].worst)
 
 
 def _overlays(comparison: Comparison) -> dict[str, list[dict[str, str]]]:
@@ -187,8 +163,9 @@ def _overlay(runs: Sequence[Run], rank: str, row: CaseScore) -> dict[str, str]:
         f"{rank.capitalize()} of {row.arm}: {row.case_id}, Dice {row.dice:.3f}, HD95 {row.hd95_mm:.1f} mm, "
         f"predicted {row.volume_ml:.1f} ml of {row.target_volume_ml:.1f} ml (fold {row.fold}, seed {row.seed})."
     )
-    if not run.folder.prediction(row.case_id).is_file():
-        caption += " No prediction: scored as the worst."
+    problem = score_problem(run, row)
+    if problem:
+        caption += f" {problem[0].upper()}{problem[1:]}."
     roi = run.rois.get(row.case_id)
     if roi is not None:
         covered = "" if roi.covered_fraction is None else f", holds {100 * roi.covered_fraction:.0f} % of the tumour"
@@ -199,15 +176,17 @@ def _overlay(runs: Sequence[Run], rank: str, row: CaseScore) -> dict[str, str]:
         return {"caption": caption, "picture": "", "problem": str(error)}
 
 
-def _full_coverage(runs: Sequence[Run], localiser: str) -> Mapping[str, Any]:
-    points = box_points([run for run in runs if run.localiser == localiser])
-    n_full = sum(p.covered_fraction >= FULL_COVERAGE for p in points)
+def _box_row(runs: Sequence[Run], localiser: str) -> Mapping[str, Any]:
+    """Counts of all boxes of a localiser; the rest is about those of cases with a tumour."""
+    runs = [run for run in runs if run.localiser == localiser]
+    points = box_points(runs)
     return {
-        "n": len(points),
-        "n_full": n_full,
+        "n": sum(len(run.rois) for run in runs),
+        "n_fallbacks": count_fallbacks(runs),
+        "n_with_tumour": len(points),
+        "n_full": sum(p.covered_fraction >= FULL_COVERAGE for p in points),
         "ml": float(np.median([p.box_ml for p in points])) if points else None,
         "lowest": min((p.covered_fraction for p in points), default=None),
-        "n_fallbacks": sum(p.is_fallback for p in points),
     }
 
 

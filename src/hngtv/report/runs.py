@@ -56,7 +56,7 @@ class Run:
 
     @property
     def margin_mm(self) -> float:
-        """What a box is grown by on every side before it is cropped."""
+        """What a box is grown by on every side; nothing is outlined beyond."""
         return float(self.settings.get("roi", {}).get("margin_mm", 0.0))
 
     @property

@@ -35,8 +35,6 @@ BOOTSTRAP_SEED = 20_201
 TIE_DECIMALS = 12
 """Differences are rounded to this before ranking: 0.8 - 0.7 and 0.9 - 0.8 differ by 1e-16 and are a tie."""
 
-ONE_CASE = "no interval: one case only"
-
 
 @dataclass(frozen=True)
 class Metric:
@@ -63,29 +61,25 @@ class ArmSummary:
 
     Attributes:
         n_cases: Patients of the cohort, missing ones included.
-        n_rows: Score rows of the arm behind them (patients x seeds).
         n_missing: Patients without a row in this arm, counted as the worst value.
-        n_failures: Rows whose Dice is 0, whatever the metric.
+        n_dice_zero: Patients whose Dice is 0, missing ones included, whatever the metric.
         mean: Over patients; infinite for HD95 where a patient is missing.
         median: Over patients.
         statistic: Which of the two the interval is for.
-        low, high: 95 % bootstrap interval over patients; NaN where ``note`` says why.
-        note: Why a number is missing, or empty.
+        low, high: 95 % bootstrap interval over patients; NaN for a single one.
     """
 
     arm: str
     class_name: str
     metric: str
     n_cases: int
-    n_rows: int
     n_missing: int
-    n_failures: int
+    n_dice_zero: int
     mean: float
     median: float
     statistic: str
     low: float
     high: float
-    note: str
 
 
 @dataclass(frozen=True)
@@ -100,9 +94,9 @@ class PairedDifference:
         statistic: ``mean`` or ``median``, of the differences.
         difference: Arm minus reference; positive is better except for HD95.
         low, high: 95 % paired bootstrap interval over patients; NaN where ``note`` says why.
-        p_value: Wilcoxon signed-rank test, two-sided, zeros by Pratt's rule; 1 where no patient differs.
+        p_value: Wilcoxon signed-rank test, two-sided, exact, zeros by Pratt's rule; 1 where no patient differs.
         p_holm: The same, adjusted by Holm over all arms compared with this reference.
-        note: Why a number is missing, or empty.
+        note: Why there is no interval, or empty.
     """
 
     arm: str
@@ -119,19 +113,6 @@ class PairedDifference:
     high: float
     p_value: float
     p_holm: float
-    note: str
-
-
-@dataclass(frozen=True)
-class AggregatedDice:
-    """Aggregated Dice of one arm on one class, with its 95 % bootstrap interval over patients."""
-
-    arm: str
-    class_name: str
-    n_cases: int
-    value: float
-    low: float
-    high: float
     note: str
 
 
@@ -178,7 +159,7 @@ def compare_arms(rows: Iterable[ScoreRow], class_name: str, metric: str, referen
         raise InputError(f"reference arm is {reference!r}, expected one of {', '.join(rows_of_arm)}")
     case_ids = _cohort(rows_of_arm)
     read = attrgetter(metric)
-    values_of_arm = {arm: _mean_by_case(arm_rows, case_ids, read) for arm, arm_rows in rows_of_arm.items()}
+    values_of_arm = {arm: mean_by_case(arm_rows, case_ids, read) for arm, arm_rows in rows_of_arm.items()}
     pairs = [
         _compare_pair((arm, values), (reference, values_of_arm[reference]), class_name, kind)
         for arm, values in values_of_arm.items()
@@ -188,8 +169,8 @@ def compare_arms(rows: Iterable[ScoreRow], class_name: str, metric: str, referen
     return [replace(pair, p_holm=p_holm) for pair, p_holm in zip(pairs, adjusted, strict=True)]
 
 
-def summarise_aggregated_dice(rows: Iterable[ScoreRow], class_name: str) -> list[AggregatedDice]:
-    """Aggregated Dice of every arm, each with a bootstrap interval over patients, seeds averaged first.
+def summarise_aggregated_dice(rows: Iterable[ScoreRow], class_name: str) -> dict[str, float]:
+    """Aggregated Dice of every arm, seeds averaged first.
 
     A patient missing from an arm counts as an empty prediction: its target volume is known from the other
     arms.
@@ -205,9 +186,23 @@ def summarise_aggregated_dice(rows: Iterable[ScoreRow], class_name: str) -> list
         InputError: As for ``summarise``.
     """
     rows_of_arm = _rows_by_arm(rows, class_name)
-    rows_of_cohort = (row for arm_rows in rows_of_arm.values() for row in arm_rows)
-    target_ml = dict(sorted((row.case_id, row.target_volume_ml) for row in rows_of_cohort))
-    return [_aggregate_arm(arm, arm_rows, target_ml) for arm, arm_rows in rows_of_arm.items()]
+    target_ml = target_volumes(row for arm_rows in rows_of_arm.values() for row in arm_rows)
+    return {arm: _aggregate_arm(arm_rows, target_ml) for arm, arm_rows in rows_of_arm.items()}
+
+
+def target_volumes(rows: Iterable[CaseScore]) -> dict[str, float]:
+    """True volume in ml of each case, by case id; the rows are of one class."""
+    return dict(sorted((row.case_id, row.target_volume_ml) for row in rows))
+
+
+def mean_by_case(
+    rows: Iterable[CaseScore], case_ids: Iterable[str], read: Callable[[CaseScore], float], missing: float = np.nan
+) -> Values:
+    """One value per case, the mean over its rows (of one arm and class); `missing` where it has none."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        values[row.case_id].append(read(row))
+    return np.array([np.mean(values[case_id]) if case_id in values else missing for case_id in case_ids])
 
 
 def holm_adjust(p_values: Sequence[float]) -> list[float]:
@@ -257,33 +252,22 @@ def _cohort(rows_of_arm: Mapping[str, list[CaseScore]]) -> list[str]:
     return sorted({row.case_id for arm_rows in rows_of_arm.values() for row in arm_rows})
 
 
-def _mean_by_case(rows: Sequence[CaseScore], case_ids: Iterable[str], read: Callable[[CaseScore], float]) -> Values:
-    """One value per case, the mean over its rows; NaN where the arm lacks the case."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        values[row.case_id].append(read(row))
-    return np.array([np.mean(values[case_id]) if case_id in values else np.nan for case_id in case_ids])
-
-
 def _summarise_arm(arm: str, rows: Sequence[CaseScore], case_ids: Sequence[str], metric: Metric) -> ArmSummary:
-    values = _mean_by_case(rows, case_ids, attrgetter(metric.name))
-    n_missing = int(np.isnan(values).sum())
-    values = np.nan_to_num(values, nan=metric.worst, posinf=np.inf)
-    low, high, note = _bootstrap_interval(values, metric)
+    values = mean_by_case(rows, case_ids, attrgetter(metric.name), metric.worst)
+    dice = mean_by_case(rows, case_ids, attrgetter("dice"), METRICS["dice"].worst)
+    low, high, _ = _bootstrap_interval(values, metric)
     return ArmSummary(
         arm=arm,
         class_name=rows[0].class_name,
         metric=metric.name,
         n_cases=len(case_ids),
-        n_rows=len(rows),
-        n_missing=n_missing,
-        n_failures=sum(row.dice == 0 for row in rows),
+        n_missing=len(case_ids) - len({row.case_id for row in rows}),
+        n_dice_zero=int((dice == 0).sum()),
         mean=float(np.mean(values)),
         median=float(np.median(values)),
         statistic=metric.statistic,
         low=low,
         high=high,
-        note=note,
     )
 
 
@@ -324,10 +308,18 @@ def _paired_differences(arm: Values, reference: Values, metric: Metric) -> Value
 
 
 def _wilcoxon_p(differences: Values) -> float:
-    if not differences.any():
-        return 1.0
-    result = stats.wilcoxon(differences, zero_method="pratt")
-    return float(result.pvalue)  # pyright: ignore[reportAttributeAccessIssue]
+    """Share of all ways to flip the signs whose rank sum is as far from the middle as the one found.
+
+    Source:
+        Wilcoxon 1945; zeros are ranked, then left out: Pratt 1959, Remarks on zeros and ties.
+    """
+    # twice the rank, a whole number also in ties
+    ranks = np.rint(2 * stats.rankdata(np.abs(differences))).astype(int)
+    chance = np.ones(1)  # of each rank sum, from 0 on
+    for rank in ranks[differences != 0]:
+        chance = (np.pad(chance, (0, rank)) + np.pad(chance, (rank, 0))) / 2
+    smaller = min(ranks[differences > 0].sum(), ranks[differences < 0].sum())
+    return min(1.0, 2 * float(chance[: smaller + 1].sum()))
 
 
 def _statistic(values: Values, metric: Metric) -> Values:
@@ -341,33 +333,20 @@ def _statistic(values: Values, metric: Metric) -> Values:
 def _bootstrap_interval(values: Values, metric: Metric) -> tuple[float, float, str]:
     """Percentile interval of the statistic over resampled cases, and the reason where it is NaN."""
     if len(values) < 2:
-        return np.nan, np.nan, ONE_CASE
-    return _percentile_interval(_statistic(values[_resamples(len(values))], metric))
-
-
-def _aggregate_arm(arm: str, rows: Sequence[CaseScore], target_ml: Mapping[str, float]) -> AggregatedDice:
-    both_ml = _mean_by_case(rows, target_ml, lambda row: row.volume_ml + row.target_volume_ml)
-    twice_overlap_ml = _mean_by_case(rows, target_ml, lambda row: row.dice * (row.volume_ml + row.target_volume_ml))
-    both_ml = np.where(np.isnan(both_ml), list(target_ml.values()), both_ml)
-    twice_overlap_ml = np.nan_to_num(twice_overlap_ml, nan=0.0)
-    dice = np.divide(twice_overlap_ml, both_ml, out=np.zeros_like(both_ml), where=both_ml > 0)
-    low, high, note = np.nan, np.nan, ONE_CASE
-    if len(dice) > 1:
-        picks = _resamples(len(dice))
-        low, high, note = _percentile_interval(aggregated_dice(dice[picks], both_ml[picks], 0.0))
-    value = float(aggregated_dice(dice, both_ml, 0.0))
-    return AggregatedDice(arm, rows[0].class_name, len(dice), value, low, high, note)
-
-
-def _resamples(n_cases: int) -> npt.NDArray[np.int64]:
-    """Indices of resampled cases (resample, case), the same for every arm of a cohort."""
-    return np.random.default_rng(BOOTSTRAP_SEED).integers(n_cases, size=(N_RESAMPLES, n_cases))
-
-
-def _percentile_interval(resampled: Values) -> tuple[float, float, str]:
+        return np.nan, np.nan, "no interval: one case only"
+    picks = np.random.default_rng(BOOTSTRAP_SEED).integers(len(values), size=(N_RESAMPLES, len(values)))
+    resampled = _statistic(values[picks], metric)
     if np.isnan(resampled).any():
         return np.nan, np.nan, "no interval: undefined in some resamples"
     tail = (1 - CONFIDENCE) / 2
     # no interpolation between order statistics: one of them may be infinite
     low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high), ""
+
+
+def _aggregate_arm(rows: Sequence[CaseScore], target_ml: Mapping[str, float]) -> float:
+    both_ml = mean_by_case(rows, target_ml, lambda row: row.volume_ml + row.target_volume_ml)
+    twice_overlap_ml = mean_by_case(rows, target_ml, lambda row: row.dice * (row.volume_ml + row.target_volume_ml), 0.0)
+    both_ml = np.where(np.isnan(both_ml), list(target_ml.values()), both_ml)
+    dice = np.divide(twice_overlap_ml, both_ml, out=np.zeros_like(both_ml), where=both_ml > 0)
+    return float(aggregated_dice(dice, both_ml, 0.0))

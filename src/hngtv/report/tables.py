@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ from hngtv.report.statistics import (
     ArmSummary,
     PairedDifference,
     compare_arms,
+    mean_by_case,
     summarise,
     summarise_aggregated_dice,
+    target_volumes,
 )
 
 TABLE_COLUMNS = (
@@ -25,18 +29,10 @@ TABLE_COLUMNS = (
     "n_fallbacks", "training_steps", "training_s", "n_parameters",
 )  # fmt: skip
 ARM_SETTINGS = (
-    "arm",
-    "run_dir",
-    "work_dir",
-    "fold",
-    "seed",
-    "localiser",
-    "network",
-    "roi",
-    "logger",
-    "inference",
-)
-"""Settings that may differ between arms: what an arm is, and where it lies."""
+    "arm", "run_dir", "work_dir", "fold", "seed", "localiser", "logger", "network.name", "network.gate_variant",
+    "network.n_gates", "network.open_gates", "roi.margin_mm", "roi.jitter_mm",
+)  # fmt: skip
+"""Settings, or groups of them, that may differ between arms: what an arm is, and where it lies."""
 FULL_COVERAGE = 0.999
 """Share of the tumour from which a box counts as holding all of it. Source: our choice."""
 
@@ -78,6 +74,10 @@ class Comparison:
     def n_cases(self) -> int:
         return len({row.case_id for row in self.scores})
 
+    @cached_property
+    def table(self) -> list[dict[str, Any]]:
+        return table_rows(self)
+
 
 def shown_classes(scores: Sequence[CaseScore]) -> list[str]:
     """Classes to show, GTV (all labels together) first; only GTV where one label would repeat it."""
@@ -108,7 +108,7 @@ def table_rows(comparison: Comparison) -> list[dict[str, Any]]:
     rows = []
     for class_name in comparison.class_names:
         pairs = {pair.arm: pair for pair in comparison.pairs[class_name]}
-        aggregated = {a.arm: a.value for a in summarise_aggregated_dice(comparison.scores, class_name)}
+        aggregated = summarise_aggregated_dice(comparison.scores, class_name)
         for arm, runs in comparison.arms.items():
             row = {
                 "arm": arm,
@@ -117,13 +117,13 @@ def table_rows(comparison: Comparison) -> list[dict[str, Any]]:
                 "dice_aggregated": aggregated[arm],
             }
             row |= _score_cells(comparison, class_name, arm) | _pair_cells(pairs.get(arm))
-            row |= box_cells(box_points(runs)) | training_cells(runs)
+            row |= box_cells(runs) | training_cells(runs)
             rows.append({key: _rounded(value) for key, value in row.items()})
     return rows
 
 
 def box_points(runs: Iterable[Run]) -> list[BoxPoint]:
-    """Coverage and volume of the cropped box (margin included) of every scored case that has a known target."""
+    """Coverage and volume of the box (margin included) of every scored case that has a known target."""
     return [
         BoxPoint(
             run.localiser,
@@ -137,14 +137,18 @@ def box_points(runs: Iterable[Run]) -> list[BoxPoint]:
     ]
 
 
-def box_cells(points: Sequence[BoxPoint]) -> dict[str, Any]:
-    if not points:
-        return {}
-    return {
-        "box_covered_fraction": float(np.mean([p.covered_fraction for p in points])),
-        "box_ml_median": float(np.median([p.box_ml for p in points])),
-        "n_fallbacks": sum(p.is_fallback for p in points),
-    }
+def box_cells(runs: Sequence[Run]) -> dict[str, Any]:
+    """Coverage and volume over cases with a tumour, fallbacks over all; what there is not is missing."""
+    points = box_points(runs)
+    cells: dict[str, Any] = {"n_fallbacks": count_fallbacks(runs)} if any(run.rois for run in runs) else {}
+    if points:
+        cells["box_covered_fraction"] = float(np.mean([p.covered_fraction for p in points]))
+        cells["box_ml_median"] = float(np.median([p.box_ml for p in points]))
+    return cells
+
+
+def count_fallbacks(runs: Iterable[Run]) -> int:
+    return sum(roi.reason != "found" for run in runs for roi in run.rois.values())
 
 
 def training_cells(runs: Sequence[Run]) -> dict[str, Any]:
@@ -156,21 +160,19 @@ def training_cells(runs: Sequence[Run]) -> dict[str, Any]:
 
 def unequal_terms(runs: Sequence[Run]) -> list[str]:
     """What the arms did not share though a fair comparison needs it, one sentence each; empty if they are equal."""
-    arms = runs_by_arm(runs)
+    arms = {arm: {(run.fold, run.seed): run for run in group} for arm, group in runs_by_arm(runs).items()}
     if len(arms) < 2:
         return []
-    lines = []
-    aspects: tuple[tuple[str, Callable[[Run], Any]], ...] = (
-        ("budget", lambda run: budget_text(run.settings)),
-        ("folds", lambda run: run.fold),
-        ("seeds", lambda run: run.seed),
-        ("cases", lambda run: sorted(run.case_ids)),
-    )
-    for name, value_of in aspects:
-        values = {arm: sorted({str(value_of(run)) for run in group}) for arm, group in arms.items()}
-        if len({tuple(v) for v in values.values()}) > 1:
-            lines.append(f"Different {name}: " + "; ".join(_aspect_text(name, arm, values, arms) for arm in arms) + ".")
-    return lines + _other_differences(arms)
+    places = sorted({(run.fold, run.seed) for run in runs})
+    lacking = {arm: [_place(place) for place in places if place not in runs_of] for arm, runs_of in arms.items()}
+    gaps = [f"{arm} lacks {', '.join(names)}" for arm, names in lacking.items() if names]
+    twins = [{arm: runs_of[place] for arm, runs_of in arms.items() if place in runs_of} for place in places]
+    return [
+        *([f"Different folds or seeds: {'; '.join(gaps)}."] if gaps else []),
+        *_differences("budget", twins, lambda run: budget_text(run.settings), str),
+        *_differences("cases", twins, lambda run: sorted(run.case_ids), len),
+        *_other_differences(runs),
+    ]
 
 
 def budget_text(settings: Mapping[str, Any]) -> str:
@@ -184,12 +186,18 @@ def subgroup_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """Mean Dice (GTV) of each arm by centre and by target volume: name of the group, n cases, and a value per arm."""
     rows = [row for row in comparison.scores if row.class_name == "GTV"]
     groups = _groups_by_centre(comparison.runs) | _groups_by_volume(rows)
-    result = []
-    for name, members in groups.items():
-        values = {arm: [r.dice for r in rows if r.arm == arm and r.case_id in members] for arm in comparison.arms}
-        means = {arm: float(np.mean(dices)) for arm, dices in values.items() if dices}
-        result.append({"group": name, "n_cases": len(members), "mean": means})
-    return result
+    rows_of = {arm: [row for row in rows if row.arm == arm] for arm in comparison.arms}
+    return [
+        {
+            "group": name,
+            "n_cases": len(members),
+            "mean": {
+                arm: float(mean_by_case(rows_of[arm], members, attrgetter("dice"), 0.0).mean()) for arm in rows_of
+            },
+        }
+        for name, members in groups.items()
+        if members
+    ]
 
 
 def _groups_by_centre(runs: Sequence[Run]) -> dict[str, set[str]]:
@@ -221,7 +229,7 @@ def failure_rows(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
         for row in run.scores:
             if row.class_name != "GTV":
                 continue
-            problem = _score_problem(run, row)
+            problem = score_problem(run, row)
             if problem:
                 found.append((run.name, row.case_id, problem))
             roi = run.rois.get(row.case_id)
@@ -230,14 +238,16 @@ def failure_rows(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
     return found
 
 
-def _score_problem(run: Run, row: CaseScore) -> str:
-    """Why a case has the worst score; empty if it has not."""
-    if not run.folder.prediction(row.case_id).is_file():
-        return "no prediction file; scored as the worst"
+def score_problem(run: Run, row: CaseScore) -> str:
+    """Why a case has the worst score, or what it lacks; empty if nothing is wrong."""
+    has_file = run.folder.prediction(row.case_id).is_file()
     if row.dice > 0:
-        return ""
+        return "" if has_file else "prediction file removed after scoring"
+    if row.volume_ml == 0 and not has_file:
+        return "no prediction file; scored as the worst"
     if row.target_volume_ml == 0:
-        return f"{row.volume_ml:.1f} ml predicted where there is no tumour"
+        found = f"{row.volume_ml:.1f} ml predicted where there is no tumour"
+        return found if row.volume_ml > 0 else "no usable prediction; scored as the worst"
     what = "prediction does not meet the tumour" if row.volume_ml > 0 else "nothing predicted, or nothing usable"
     return f"{what} ({row.target_volume_ml:.1f} ml missed)"
 
@@ -246,13 +256,12 @@ def _score_cells(comparison: Comparison, class_name: str, arm: str) -> dict[str,
     def of(metric: str) -> ArmSummary:
         return comparison.summaries[class_name, metric][arm]
 
-    rows = [row for row in comparison.scores if row.arm == arm and row.class_name == class_name]
-    errors_ml = np.array([row.volume_ml - row.target_volume_ml for row in rows])
+    signed_ml, absolute_ml = _volume_errors_ml(comparison.scores, class_name, arm)
     dice = of("dice")
     return {
         "n_cases": dice.n_cases,
         "n_missing": dice.n_missing,
-        "n_dice_zero": dice.n_failures,
+        "n_dice_zero": dice.n_dice_zero,
         "dice_mean": dice.mean,
         "dice_low": dice.low,
         "dice_high": dice.high,
@@ -261,11 +270,22 @@ def _score_cells(comparison: Comparison, class_name: str, arm: str) -> dict[str,
         "surface_dice_2mm_mean": of("surface_dice_2mm").mean,
         "precision_mean": of("precision").mean,
         "recall_mean": of("recall").mean,
-        "volume_error_ml": float(errors_ml.mean()),
-        "absolute_volume_error_ml": float(np.abs(errors_ml).mean()),
+        "volume_error_ml": signed_ml,
+        "absolute_volume_error_ml": absolute_ml,
         "reference": comparison.reference,
         "metric": comparison.metric,
     }
+
+
+def _volume_errors_ml(scores: Sequence[CaseScore], class_name: str, arm: str) -> tuple[float, float]:
+    """Predicted minus true volume and the size of that, means over cases; a case that the arm lacks is empty."""
+    rows = [row for row in scores if row.class_name == class_name]
+    targets = target_volumes(rows)
+    rows = [row for row in rows if row.arm == arm]
+    target_ml = np.array(list(targets.values()))
+    signed = mean_by_case(rows, targets, attrgetter("volume_ml"), 0.0) - target_ml
+    absolute = mean_by_case(rows, targets, lambda row: abs(row.volume_error_ml))
+    return float(signed.mean()), float(np.where(np.isnan(absolute), target_ml, absolute).mean())
 
 
 def _pair_cells(pair: PairedDifference | None) -> dict[str, Any]:
@@ -282,15 +302,27 @@ def _pair_cells(pair: PairedDifference | None) -> dict[str, Any]:
     }
 
 
-def _aspect_text(name: str, arm: str, values: Mapping[str, list[str]], arms: Mapping[str, list[Run]]) -> str:
-    if name == "cases":
-        return f"{arm} has {len({case_id for run in arms[arm] for case_id in run.case_ids})}"
-    return f"{arm} has {', '.join(values[arm])}"
+def _differences(
+    name: str, twins: Sequence[Mapping[str, Run]], value_of: Callable[[Run], Any], word: Callable[[Any], object]
+) -> list[str]:
+    """One sentence on the first of the twins (runs of one fold and seed, by arm) that differ; empty if none do."""
+    differ = [runs for runs in twins if len({str(value_of(run)) for run in runs.values()}) > 1]
+    if not differ:
+        return []
+    first = differ[0]
+    values = "; ".join(f"{arm} has {word(value_of(run))}" for arm, run in first.items())
+    place = _place(next((run.fold, run.seed) for run in first.values()))
+    more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
+    return [f"Different {name}: {values} ({place}{more})."]
 
 
-def _other_differences(arms: Mapping[str, list[Run]]) -> list[str]:
+def _place(fold_and_seed: tuple[str, int]) -> str:
+    return "fold {} seed {}".format(*fold_and_seed)
+
+
+def _other_differences(runs: Sequence[Run]) -> list[str]:
     """Settings outside the arm's own choices that are not the same in all runs."""
-    trees = [_flat_settings(run.settings) for group in arms.values() for run in group]
+    trees = [_flat_settings(run.settings) for run in runs]
     keys = dict.fromkeys(key for tree in trees for key in tree)
     changed = [key for key in keys if any(tree.get(key) != trees[0].get(key) for tree in trees)]
     return [f"Different settings: {', '.join(changed)} (see settings.json of the runs)."] if changed else []
@@ -302,7 +334,7 @@ def _flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     for group, value in settings.items():
         if group not in (*ARM_SETTINGS, "budget"):
             flat |= {f"{group}.{key}": v for key, v in value.items()} if isinstance(value, Mapping) else {group: value}
-    return flat
+    return {key: value for key, value in flat.items() if key not in ARM_SETTINGS}
 
 
 def _rounded(value: Any) -> Any:
