@@ -28,7 +28,7 @@ from hngtv.two_stage import coarse_probability, load_weights
 FOREGROUND_SHARE = 0.5
 """Where stage 1 sees crops of the image, half of them hold tumour. Source: our choice."""
 
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 """Raised when the code of training changes its result: stages of earlier code are then trained anew."""
 
 log = logging.getLogger(__name__)

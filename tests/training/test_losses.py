@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hngtv.config import LossSettings
 from hngtv.networks.attention_unet import NetworkOutput
-from hngtv.training.losses import AUXILIARY_DECAY, SMOOTHING_VOXELS, SupervisedLoss
+from hngtv.training.losses import AUXILIARY_DECAY, SupervisedLoss
 
 
 def loss_of(logits: Tensor, target: Tensor, *auxiliary: Tensor, dice: float = 1, ce: float = 1) -> Tensor:
@@ -24,8 +24,7 @@ def test_dice_and_cross_entropy_by_hand() -> None:
     logits, target = example()
     probabilities, truth = logits.softmax(1), torch.cat([target == label for label in range(3)], dim=1).float()
     dims = (0, 2, 3, 4)
-    common, both = (probabilities * truth).sum(dims), probabilities.sum(dims) + truth.sum(dims)
-    dice = (2 * common + SMOOTHING_VOXELS) / (both + SMOOTHING_VOXELS)
+    dice = 2 * (probabilities * truth).sum(dims) / (probabilities.sum(dims) + truth.sum(dims))
     cross_entropy = -(logits.log_softmax(1) * truth).sum(1).mean()
     torch.testing.assert_close(loss_of(logits, target, ce=0), 1 - dice[1:].mean())
     torch.testing.assert_close(loss_of(logits, target, dice=0), cross_entropy)

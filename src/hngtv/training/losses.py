@@ -10,9 +10,6 @@ from hngtv.networks.attention_unet import NetworkOutput
 
 AUXILIARY_DECAY = 0.5
 """Weight of each coarser level against the one above it. Source: our choice; the paper gives no weights."""
-SMOOTHING_VOXELS = 10.0
-"""Added to both parts of the Dice fraction, so that few voxels of tumour at the edge of a crop do not outweigh all
-others. Source: our choice."""
 
 
 class SupervisedLoss(nn.Module):
@@ -29,8 +26,6 @@ class SupervisedLoss(nn.Module):
             to_onehot_y=True,
             softmax=True,
             batch=True,
-            smooth_nr=SMOOTHING_VOXELS,
-            smooth_dr=SMOOTHING_VOXELS,
             lambda_dice=settings.dice_weight,
             lambda_ce=settings.cross_entropy_weight,
         )
