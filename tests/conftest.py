@@ -1,6 +1,7 @@
 """Fake but realistic run folders: phantoms, and predictions that are their targets, shifted, shrunk or lost."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from tests.tiny_cases import write_tiny_cohort
 # The same examples on every run, and no time limit for one: machines differ and tests share them.
 hypothesis_settings.register_profile("steady", deadline=None, derandomize=True, database=None, max_examples=50)
 hypothesis_settings.load_profile("steady")
+
+# A shell that runs the tests in the background makes them, and all they start, deaf to Ctrl-C, which some tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MARGIN_MM = 10.0
 STEPS = 40
