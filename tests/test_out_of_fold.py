@@ -11,6 +11,8 @@ from hngtv.commands.entry import compose
 from hngtv.commands.run import layout_of
 from hngtv.config import CoarseLocaliser, RunSettings, parse_settings
 from hngtv.out_of_fold import CoarseStation
+from hngtv.run_folder import RunFolder, read_json
+from hngtv.training.logger import RunLogger
 from tests.tiny_cases import write_tiny_cohort
 from tests.tiny_run import tiny_run
 
@@ -35,6 +37,19 @@ def settings_of(root: Path, **changes: object) -> RunSettings:
 def station(cases: list[PreparedCase], settings: RunSettings) -> CoarseStation:
     assert isinstance(settings.localiser, CoarseLocaliser)
     return CoarseStation(cases, settings, settings.localiser)
+
+
+def test_the_run_keeps_the_threshold_that_its_boxes_were_found_with(
+    prepared: tuple[Path, list[PreparedCase]], tmp_path: Path
+) -> None:
+    root, cases = prepared
+    settings = settings_of(root, localiser__thresholds="[0.9, 0.0]", localiser__min_covered=1.0)
+    folder = RunFolder(tmp_path)
+    rois, _ = station(cases, settings).walk(folder, RunLogger())
+    chosen = read_json(folder.coarse_threshold)
+    assert chosen["threshold"] == 0.0, "the whole image holds all, and twelve steps find nothing at 0.9"
+    assert chosen["covered"] == {"0.9": 0.0, "0": 1.0}
+    assert all(roi.box == case.grid("coarse").bounds() for roi, case in zip(rois, cases, strict=True))
 
 
 @pytest.mark.parametrize("by_centre", [False, True])

@@ -124,6 +124,7 @@ def make_run(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Any
             for inner in range(settings.localiser.n_inner_folds):
                 network = build_network(settings.localiser.network, settings.intensity.n_channels, 2)
                 save_weights(folder.coarse / f"inner_{inner}/model.pt", network)
+            write_json(folder.coarse_threshold, {"threshold": settings.localiser.thresholds[0]})
         return folder.root
 
     return make
@@ -172,13 +173,13 @@ def test_target_changes_nothing_but_the_covered_fraction(make_run: Any, case: Ra
 def test_nothing_found_follows_on_empty(make_run: Any, case: RawCase) -> None:
     found = {
         on_empty: predict_case(
-            load_model(make_run("two_stage_ag", localiser__threshold=1.0, localiser__on_empty=on_empty)), case
+            load_model(make_run("two_stage_ag", localiser__thresholds="[1.0]", localiser__on_empty=on_empty)), case
         ).roi
         for on_empty in ("pet_rule", "whole_volume")
     }
     assert all(roi.reason.startswith(f"fallback:{name}") for name, roi in found.items())
     assert found["whole_volume"].covered_fraction == 1.0
-    failing = load_model(make_run("two_stage_ag", localiser__threshold=1.0, localiser__on_empty="fail"))
+    failing = load_model(make_run("two_stage_ag", localiser__thresholds="[1.0]", localiser__on_empty="fail"))
     with pytest.raises(InputError, match=case.case_id):
         predict_case(failing, case)
 

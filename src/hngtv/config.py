@@ -127,7 +127,8 @@ class CoarseLocaliser:
     n_inner_folds: Annotated[int, Field(ge=2)]
     budget_share: Annotated[float, Field(gt=0, lt=1)]
     crop_voxels: Size | None
-    threshold: Share
+    thresholds: Annotated[tuple[Share, ...], Field(min_length=1)]
+    min_covered: Share
     min_component_ml: NonNegative
     on_empty: Literal["pet_rule", "whole_volume", "fail"]
 

@@ -13,12 +13,12 @@ from hngtv.cases.folds import make_folds
 from hngtv.cases.prepare import Volume
 from hngtv.cases.store import PreparedCase
 from hngtv.config import BudgetSettings, CoarseLocaliser, RoiSettings, RunSettings, plain
-from hngtv.localise.coarse_net import find_box
+from hngtv.localise.coarse_net import choose_threshold, find_box, mean_found
 from hngtv.localise.roi_table import Roi, read_rois, write_rois
 from hngtv.localise.rules import covered_fraction
 from hngtv.networks.attention_unet import AttentionUNet
 from hngtv.networks.build import build_network
-from hngtv.run_folder import RunFolder, atomic_path, make_folder, read_json, sha256_of
+from hngtv.run_folder import RunFolder, atomic_path, make_folder, read_json, sha256_of, write_json
 from hngtv.training.coarse import CoarseLocalisationModule
 from hngtv.training.logger import RunLogger
 from hngtv.training.roi_data import CropRules, TrainingCrops
@@ -85,11 +85,16 @@ class CoarseStation:
                 stage = StageFolder(root / f"inner_{inner}")
                 records.append(train_stage(stage, self._plan(inner), logger))
                 _copy_stage(stage, StageFolder(folder.coarse / f"inner_{inner}"))
-            table = root / folder.rois.name
+            table, chosen = root / folder.rois.name, root / folder.coarse_threshold.name
             if not table.is_file():
-                write_rois(table, self._locate(root))
+                rois = self._locate(root)
+                threshold = choose_threshold(rois, self.localiser.min_covered)
+                held = {f"{tried:g}": round(mean_found(found), 4) for tried, found in rois.items()}
+                write_json(chosen, {"threshold": threshold, "covered": held})
+                write_rois(table, rois[threshold])
+            _copy_file(chosen, folder.coarse_threshold)
             rois = read_rois(table)
-        _report_coverage(rois)
+        _report_coverage(rois, read_json(folder.coarse_threshold)["threshold"])
         return rois, Used(sum(r["steps"] for r in records), sum(r["cpu_s"] for r in records))
 
     def _plan(self, inner: int) -> StagePlan:
@@ -119,8 +124,8 @@ class CoarseStation:
             seed=seed,
         )
 
-    def _locate(self, root: Path) -> list[Roi]:
-        """A box for each training case, from the inner model that never saw it."""
+    def _locate(self, root: Path) -> dict[float, list[Roi]]:
+        """At each threshold a box for each training case, from the inner model that never saw it."""
         networks = [
             load_weights(
                 StageFolder(root / f"inner_{inner}").weights,
@@ -129,16 +134,22 @@ class CoarseStation:
             for inner in range(self.localiser.n_inner_folds)
         ]
         inner_folds = self.inner_folds
-        return [self._locate_case(case, networks[inner_folds[case.case_id]], inner_folds) for case in self.cases]
+        rows = [self._locate_case(case, networks[inner_folds[case.case_id]], inner_folds) for case in self.cases]
+        return {threshold: [row[number] for row in rows] for number, threshold in enumerate(self.localiser.thresholds)}
 
-    def _locate_case(self, case: PreparedCase, network: AttentionUNet, inner_folds: Mapping[str, int]) -> Roi:
+    def _locate_case(self, case: PreparedCase, network: AttentionUNet, inner_folds: Mapping[str, int]) -> list[Roi]:
         (ct, pet), target = case.read_whole("coarse")
         grid = case.grid("coarse")
         probability = coarse_probability((network,), Volume(ct, pet, grid), self.settings)
-        found = find_box(probability, pet, grid, self.localiser, case.case_id)
-        covered = covered_fraction(target, grid, found.box.expand(self.settings.roi.margin_mm))
         inner = str(inner_folds[case.case_id])
-        return Roi(case.case_id, self.localiser.name, inner, found.box, found.confidence, covered, found.reason)
+        rois = []
+        for threshold in self.localiser.thresholds:
+            found = find_box(probability, pet, grid, threshold, self.localiser, case.case_id)
+            covered = covered_fraction(target, grid, found.box.expand(self.settings.roi.margin_mm))
+            rois.append(
+                Roi(case.case_id, self.localiser.name, inner, found.box, found.confidence, covered, found.reason)
+            )
+        return rois
 
 
 def _share_of(budget: BudgetSettings, share: float) -> BudgetSettings:
@@ -152,20 +163,26 @@ def _copy_stage(source: StageFolder, destination: StageFolder) -> None:
     if destination.record.is_file() and read_json(destination.record) == read_json(source.record):
         return
     for file in (source.weights, source.curves, source.record):
-        with atomic_path(destination.root / file.name) as temporary:
-            shutil.copyfile(file, temporary)
+        _copy_file(file, destination.root / file.name)
 
 
-def _report_coverage(rois: Sequence[Roi]) -> None:
+def _copy_file(source: Path, destination: Path) -> None:
+    with atomic_path(destination) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _report_coverage(rois: Sequence[Roi], threshold: float) -> None:
     """One line in the log: how much of the truth the boxes hold, and how large they are."""
     covered = [roi.covered_fraction for roi in rois if roi.covered_fraction is not None]
     if covered:
         log.info(
-            "out-of-fold boxes with margin hold %.1f %% of the target on average (worst case %.1f %%); "
+            "out-of-fold boxes at threshold %g and with margin hold %.1f %% of the target on average "
+            "(worst case %.1f %%); "
             "mean box %.0f ml before the margin; %d of %d by fallback",
+            threshold,
             100 * float(np.mean(covered)),
             100 * min(covered),
             float(np.mean([roi.box.volume_ml for roi in rois])),
-            sum(roi.reason != "found" for roi in rois),
+            sum(roi.is_fallback for roi in rois),
             len(rois),
         )

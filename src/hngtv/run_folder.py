@@ -72,6 +72,10 @@ class RunFolder:
         return self.root / "coarse"
 
     @property
+    def coarse_threshold(self) -> Path:
+        return self.coarse / "threshold.json"
+
+    @property
     def fine(self) -> Path:
         return self.root / "fine"
 

@@ -54,6 +54,7 @@ class Model:
     Attributes:
         settings: Of the run that trained it.
         coarse: Networks of stage 1, averaged; empty without one.
+        coarse_threshold: Of tumour probability in stage 1.
         fine: The segmenting network.
         window_voxels: Size of its training crops.
         digest: SHA-256 over all weights.
@@ -61,6 +62,7 @@ class Model:
 
     settings: RunSettings
     coarse: tuple[AttentionUNet, ...]
+    coarse_threshold: float
     fine: AttentionUNet
     window_voxels: tuple[int, int, int]
     digest: str
@@ -97,17 +99,20 @@ def load_model(run_dir: Path) -> Model:
     settings = parse_settings(RunSettings, read_json(folder.settings))
     digest = hashlib.sha256()
     coarse: list[AttentionUNet] = []
+    threshold = 0.0
     if isinstance(settings.localiser, CoarseLocaliser):
         for inner in range(settings.localiser.n_inner_folds):
             network = build_network(settings.localiser.network, settings.intensity.n_channels, out_channels=2)
             coarse.append(load_weights(folder.coarse / f"inner_{inner}" / "model.pt", network, digest.update))
+        threshold = float(read_json(folder.coarse_threshold)["threshold"])
+        digest.update(f"{threshold:g}".encode())
     if not (folder.fine / "training.json").is_file():
         raise InputError(f"{run_dir} is not finished: run the same hngtv run again to finish it")
     record = read_json(folder.fine / "training.json")
     fine = build_network(settings.network, settings.intensity.n_channels, record["n_classes"])
     load_weights(folder.fine / "model.pt", fine, digest.update)
     x, y, z = record["crop_voxels"]
-    return Model(settings, tuple(coarse), fine, (x, y, z), digest.hexdigest())
+    return Model(settings, tuple(coarse), threshold, fine, (x, y, z), digest.hexdigest())
 
 
 def load_weights(path: Path, network: AttentionUNet, note: Callable[[bytes], None] = lambda _: None) -> AttentionUNet:
@@ -212,7 +217,7 @@ def locate(model: Model, case_id: str, images: CheckedImages) -> Finding:
         case CoarseLocaliser():
             volume = prepare_images(images, model.settings.data.coarse_spacing_mm)
             probability = coarse_probability(model.coarse, volume, model.settings)
-            return find_box(probability, volume.pet, volume.grid, settings, case_id)
+            return find_box(probability, volume.pet, volume.grid, model.coarse_threshold, settings, case_id)
 
 
 def coarse_probability(

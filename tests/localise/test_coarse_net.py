@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from hngtv.config import CoarseLocaliser, NetworkSettings
 from hngtv.errors import InputError
-from hngtv.localise.coarse_net import Finding, find_box
+from hngtv.localise.coarse_net import Finding, choose_threshold, find_box
+from hngtv.localise.roi_table import Roi
 from hngtv.localise.rules import covered_fraction, pet_rule_box
 from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
@@ -22,7 +23,7 @@ def settings(**changes: Any) -> CoarseLocaliser:
     network = NetworkSettings(name="unet", widths=(4, 8), norm="instance", deep_supervision="none")
     plain: dict[str, Any] = {
         "name": "coarse", "network": network, "n_inner_folds": 2, "budget_share": 0.2, "crop_voxels": None,
-        "threshold": 0.5, "min_component_ml": 2.0, "on_empty": "pet_rule",
+        "thresholds": (0.5,), "min_covered": 0.99, "min_component_ml": 2.0, "on_empty": "pet_rule",
     }  # fmt: skip
     return CoarseLocaliser(**(plain | changes))
 
@@ -30,7 +31,7 @@ def settings(**changes: Any) -> CoarseLocaliser:
 def find(probability: np.ndarray, **changes: Any) -> Finding:
     pet = np.zeros(GRID.shape)
     pet[4, 5, 7] = 9
-    return find_box(probability, pet, GRID, settings(**changes), "P01")
+    return find_box(probability, pet, GRID, 0.5, settings(**changes), "P01")
 
 
 def test_box_is_the_component_in_world_mm() -> None:
@@ -87,3 +88,30 @@ def test_nothing_found_falls_back_to_the_whole_volume() -> None:
 def test_nothing_found_fails_with_the_case_and_the_way_out() -> None:
     with pytest.raises(InputError, match=r"P01.*localiser\.on_empty"):
         find(np.zeros(GRID.shape), on_empty="fail")
+
+
+def held(*fractions: float | None) -> list[Roi]:
+    """Boxes that hold these shares of the target; a negative share is held by a fallback."""
+    return [
+        Roi("P", "coarse", "0", GRID.bounds(), 0.5, part and abs(part), "fallback:x" if part and part < 0 else "found")
+        for part in fractions
+    ]
+
+
+def test_the_highest_threshold_that_holds_enough_is_chosen() -> None:
+    rois = {0.5: held(1.0, 0.9), 0.3: held(1.0, 0.98), 0.1: held(1.0, 1.0)}
+    assert choose_threshold(rois, 0.99) == 0.3
+    assert choose_threshold(rois, 0.9) == 0.5
+
+
+def test_where_none_holds_enough_the_one_that_holds_most_is_chosen() -> None:
+    assert choose_threshold({0.5: held(0.2), 0.3: held(0.8), 0.1: held(0.8), 0.05: held(0.7)}, 0.99) == 0.3
+
+
+def test_a_fallback_that_holds_all_is_not_a_find() -> None:
+    assert choose_threshold({0.5: held(-1.0, -1.0), 0.3: held(0.9, 0.9)}, 0.99) == 0.3
+
+
+def test_empty_targets_do_not_count() -> None:
+    assert choose_threshold({0.5: held(1.0, None), 0.3: held(1.0, None)}, 0.99) == 0.5
+    assert choose_threshold({0.5: held(None), 0.3: held(None)}, 0.99) == 0.5

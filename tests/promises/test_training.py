@@ -145,7 +145,7 @@ def test_empty_target_is_a_valid_case(tmp_path: Path) -> None:
 
 
 def test_nothing_is_found_follows_on_empty(cohort: Path, tmp_path: Path) -> None:
-    never: dict[str, Any] = {"localiser__threshold": 1.0}
+    never: dict[str, Any] = {"localiser__thresholds": "[1.0]"}
     assert run_command(tiny_run(cohort, tmp_path / "rule", **never)) == DONE
     assert all(roi.reason.startswith("fallback:pet_rule") for roi in read_rois(tmp_path / "rule/run/rois.csv"))
     assert run_command(tiny_run(cohort, tmp_path / "fail", localiser__on_empty="fail", **never)) == BAD_INPUT

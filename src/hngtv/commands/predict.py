@@ -106,5 +106,5 @@ def _layout_of_training(model: "Model"):
 
 
 def _warn_of_fallback(roi: "Roi") -> None:
-    if roi.reason != "found":
+    if roi.is_fallback:
         log.warning("%s: %s; look at this mask before use", roi.case_id, roi.reason)

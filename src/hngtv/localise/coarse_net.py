@@ -1,5 +1,6 @@
 """A box from the probabilities of the coarse network."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from hngtv.config import CoarseLocaliser
 from hngtv.errors import InputError
+from hngtv.localise.roi_table import FOUND, Roi
 from hngtv.localise.rules import pet_rule_box
 from hngtv.volume.box import Box
 from hngtv.volume.components import bounding_slices, remove_small_components
@@ -22,25 +24,26 @@ class Finding:
     reason: str
 
 
-def find_box(probability: NDArray, pet_suv: NDArray, grid: Grid, settings: CoarseLocaliser, case_id: str) -> Finding:
+def find_box(
+    probability: NDArray, pet_suv: NDArray, grid: Grid, threshold: float, settings: CoarseLocaliser, case_id: str
+) -> Finding:
     """The box around all components that reach the threshold.
 
     Args:
         probability: (X, Y, Z) of tumour, in [0, 1].
         pet_suv: (X, Y, Z) SUV on the same grid, for the fallback.
         grid: Their grid, axis-aligned.
-        settings: Threshold, smallest component, and what to do when nothing is found.
+        threshold: See `choose_threshold`.
+        settings: Smallest component, and what to do when nothing is found.
         case_id: For messages.
     Raises:
         InputError: Nothing is found and `settings.on_empty` is "fail".
     """
-    mask = remove_small_components(
-        probability >= settings.threshold, max(1, round(settings.min_component_ml / grid.voxel_ml))
-    )
+    mask = remove_small_components(probability >= threshold, max(1, round(settings.min_component_ml / grid.voxel_ml)))
     slices = bounding_slices(mask)
     if slices is not None:
-        return Finding(grid.box_of(slices), float(np.mean(probability[mask])), "found")
-    why = f"no component of probability {settings.threshold:g} and {settings.min_component_ml:g} ml"
+        return Finding(grid.box_of(slices), float(np.mean(probability[mask])), FOUND)
+    why = f"no component of probability {threshold:g} and {settings.min_component_ml:g} ml"
     match settings.on_empty:
         case "pet_rule":
             return Finding(pet_rule_box(pet_suv, grid), 0.0, f"fallback:pet_rule ({why})")
@@ -48,3 +51,23 @@ def find_box(probability: NDArray, pet_suv: NDArray, grid: Grid, settings: Coars
             return Finding(grid.bounds(), 0.0, f"fallback:whole_volume ({why})")
         case "fail":
             raise InputError(f"{case_id}: the coarse localiser found {why}; localiser.on_empty=pet_rule goes on")
+
+
+def choose_threshold(rois: Mapping[float, Sequence[Roi]], min_covered: float) -> float:
+    """The highest threshold whose boxes hold enough of the target on average, else the one that holds most.
+
+    A fallback counts as a box that holds nothing: a threshold that finds nothing is not a good one.
+
+    Args:
+        rois: Threshold to the out-of-fold boxes of the training cases.
+        min_covered: How much is enough, in [0, 1]. Cases with an empty target do not count.
+    """
+    held = {threshold: mean_found(found) for threshold, found in rois.items()}
+    enough = [threshold for threshold, covered in held.items() if covered >= min_covered]
+    return max(enough) if enough else max(held, key=lambda threshold: (held[threshold], threshold))
+
+
+def mean_found(rois: Sequence[Roi]) -> float:
+    """Mean share of the target inside the boxes, 0 for fallbacks; 0 where no case has a target."""
+    held = [0.0 if roi.is_fallback else roi.covered_fraction for roi in rois if roi.covered_fraction is not None]
+    return float(np.mean(held)) if held else 0.0

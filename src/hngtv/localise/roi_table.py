@@ -13,6 +13,9 @@ ROI_COLUMNS = (
     "case_id", "localiser", "fold", *CORNER_COLUMNS, "confidence", "covered_fraction", "box_ml", "reason",
 )  # fmt: skip
 
+FOUND = "found"
+"""Reason of a box that is no fallback."""
+
 
 @dataclass(frozen=True)
 class Roi:
@@ -36,6 +39,10 @@ class Roi:
     confidence: float
     covered_fraction: float | None
     reason: str
+
+    @property
+    def is_fallback(self) -> bool:
+        return self.reason != FOUND
 
 
 def write_rois(path: Path, rois: Iterable[Roi]) -> None:

@@ -129,7 +129,7 @@ def box_points(runs: Iterable[Run]) -> list[BoxPoint]:
             run.localiser,
             roi.covered_fraction,
             roi.box.expand(run.margin_mm).volume_ml,
-            roi.reason != "found",
+            roi.is_fallback,
         )
         for run in runs
         for roi in run.rois.values()
@@ -148,7 +148,7 @@ def box_cells(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def count_fallbacks(runs: Iterable[Run]) -> int:
-    return sum(roi.reason != "found" for run in runs for roi in run.rois.values())
+    return sum(roi.is_fallback for run in runs for roi in run.rois.values())
 
 
 def training_cells(runs: Sequence[Run]) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def failure_rows(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
             if problem:
                 found.append((run.name, row.case_id, problem))
             roi = run.rois.get(row.case_id)
-            if roi is not None and roi.reason != "found":
+            if roi is not None and roi.is_fallback:
                 found.append((run.name, row.case_id, f"box by {roi.reason}"))
     return found
 
