@@ -3,15 +3,16 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from hngtv.cases.manifest import load_cases
 from hngtv.cases.prepare import prepare_cases
 from hngtv.cases.store import GridSettings, PreparedCase
 from hngtv.commands.entry import compose
 from hngtv.commands.run import layout_of
-from hngtv.config import CoarseLocaliser, RunSettings, parse_settings
+from hngtv.config import RunSettings, TrainedLocaliser, parse_settings
 from hngtv.out_of_fold import CoarseStation
-from hngtv.run_folder import RunFolder, read_json
+from hngtv.run_folder import RunFolder, read_csv, read_json
 from hngtv.training.logger import RunLogger
 from tests.tiny_cases import write_tiny_cohort
 from tests.tiny_run import tiny_run
@@ -35,7 +36,7 @@ def settings_of(root: Path, **changes: object) -> RunSettings:
 
 
 def station(cases: list[PreparedCase], settings: RunSettings) -> CoarseStation:
-    assert isinstance(settings.localiser, CoarseLocaliser)
+    assert isinstance(settings.localiser, TrainedLocaliser)
     return CoarseStation(cases, settings, settings.localiser)
 
 
@@ -60,7 +61,7 @@ def test_inner_models_never_see_the_cases_they_locate(
     stage = station(cases, settings_of(root, data__group_by_centre=by_centre))
     for inner in range(stage.localiser.n_inner_folds):
         located = {case_id for case_id, fold in stage.inner_folds.items() if fold == inner}
-        seen = {case.case_id for case in stage._plan(inner).build_crops(1).cases}
+        seen = {case.case_id for case in stage._plans(inner, root)[0][1].build_crops(1).cases}
         assert located
         assert seen
         assert not located & seen
@@ -79,3 +80,39 @@ def test_inner_folds_keep_centres_together_where_there_are_enough(
     assert sorted(map(len, folds_of_centre.values())) == [1, 1]
     one_centre = [case for case in cases if case.centre == cases[0].centre]
     assert set(station(one_centre, settings).inner_folds.values()) == {0, 1}
+
+
+def slice_settings(root: Path, **changes: object) -> RunSettings:
+    small = {"localiser.crop_voxels": "[16, 16]", "localiser.batch_size": 4, "localiser.budget_share": 0.7}
+    return parse_settings(
+        RunSettings,
+        compose("run", tiny_run(root / "cases", root, "oracle_ag", localiser="slices", **small, **changes)[1:]),
+    )
+
+
+def test_slices_are_fine_tuned_in_two_steps(prepared: tuple[Path, list[PreparedCase]], tmp_path: Path) -> None:
+    root, cases = prepared
+    stage = station(cases, slice_settings(root))
+    folder = RunFolder(tmp_path)
+    rois, used = stage.walk(folder, RunLogger())
+    inner = root / "work/coarse" / stage.key / "inner_0"
+    heads, final = (torch.load(path / "model.pt", weights_only=True) for path in (inner / "heads", inner))
+    assert set(final) - set(heads) == {"classifier.weight", "classifier.bias"}
+    assert any(not torch.equal(final[name], heads[name]) for name in heads), "all weights are trained on"
+    assert used.steps == 4 * 2, "0.7 of 12 steps, by two inner models, in two steps"
+    assert [roi.case_id for roi in rois] == [case.case_id for case in cases]
+    boxes = read_csv(folder.attention_boxes, ("case_id", "iou"))
+    assert len(boxes) == sum(int(case.slices_with_target("fine").sum()) for case in cases)
+
+
+def test_a_finished_stage_of_slices_is_not_trained_again(
+    prepared: tuple[Path, list[PreparedCase]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, cases = prepared
+    stage = station(cases, slice_settings(root, localiser__network__gated="false", localiser__in_plane="whole"))
+    first, _ = stage.walk(RunFolder(tmp_path / "one"), RunLogger())
+    with caplog.at_level("INFO", logger="hngtv"):
+        second, _ = stage.walk(RunFolder(tmp_path / "two"), RunLogger())
+    assert first == second
+    assert caplog.text.count("already trained") == 2
+    assert not RunFolder(tmp_path / "two").attention_boxes.exists()

@@ -10,15 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hngtv.cases.manifest import RawCase, load_cases
-from hngtv.commands.entry import compose
+from hngtv.cases.manifest import RawCase, load_cases, write_manifest
+from hngtv.commands.entry import BAD_INPUT, CASES_FAILED, DONE, compose, run_command
 from hngtv.config import CoarseLocaliser, InferenceSettings, RunSettings, parse_settings, plain
 from hngtv.errors import InputError
 from hngtv.localise.rules import covered_fraction
-from hngtv.networks.build import build_network
+from hngtv.networks.blocks import resize
+from hngtv.networks.build import build_network, predict_attention
 from hngtv.run_folder import RunFolder, read_json, write_json
 from hngtv.training.checkpoint import save_weights
-from hngtv.two_stage import load_model, paste_back, predict_case, write_prediction
+from hngtv.two_stage import is_predicted, load_model, paste_back, predict_case, write_attention, write_prediction
 from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import read_image
@@ -217,3 +218,112 @@ def test_missing_inner_model_is_not_overlooked(make_run: Any) -> None:
     (run / "coarse/inner_1").rmdir()
     with pytest.raises(InputError, match="inner_1"):
         load_model(run)
+
+
+CT_ONLY = {"network__fusion": "ct_only", "localiser__network__fusion": "ct_only"}
+COPES = {
+    "PET dropout": ("two_stage_ag", {"augment__pet_dropout": 0.3}),
+    "CT alone in both stages": ("two_stage_ag", CT_ONLY),
+    "CT alone": ("single_stage_unet", {"network__fusion": "ct_only"}),
+}
+"""Runs that predict patients without a PET."""
+
+
+@pytest.mark.parametrize("name", COPES)
+def test_missing_pet_is_suv_0_where_the_model_copes(
+    name: str, make_run: Any, case: RawCase, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment, changes = COPES[name]
+    model, without, path = (
+        load_model(make_run(experiment, **changes)),
+        replace(case, pet=None),
+        tmp_path / "mask.nii.gz",
+    )
+    prediction = predict_case(model, without)
+    assert prediction.labels.shape == read_image(case.ct).values.shape
+    assert f"{case.case_id}: no PET" in caplog.text
+    assert "look at this mask before use" in caplog.text
+    write_prediction(path, prediction, without, model)
+    assert set(read_json(tmp_path / "mask.json")["inputs"]) == {"ct"}
+    assert is_predicted(path, without, model)
+    assert not is_predicted(path, case, model)
+
+
+def test_ct_alone_is_the_same_with_and_without_pet(make_run: Any, case: RawCase) -> None:
+    model = load_model(make_run("single_stage_unet", network__fusion="ct_only"))
+    known, without = predict_case(model, case), predict_case(model, replace(case, pet=None))
+    np.testing.assert_array_equal(known.labels, without.labels)
+    assert known.roi == without.roi
+
+
+def test_pet_rule_without_pet_is_the_whole_image(make_run: Any, case: RawCase) -> None:
+    changes = {"augment__pet_dropout": 0.3, "localiser__thresholds": "[1.0]", "localiser__on_empty": "pet_rule"}
+    roi = predict_case(load_model(make_run("two_stage_ag", **changes)), replace(case, pet=None)).roi
+    assert roi.reason.startswith("fallback:pet_rule")
+    assert roi.covered_fraction == 1.0
+
+
+@pytest.mark.parametrize("changes", [{}, {"network__fusion": "ct_only"}, {"localiser__network__fusion": "ct_only"}])
+def test_missing_pet_is_refused_where_a_stage_needs_it(changes: dict[str, str], make_run: Any, case: RawCase) -> None:
+    with pytest.raises(InputError, match=rf"{case.case_id}: no PET.*augment\.pet_dropout=0\.3"):
+        predict_case(load_model(make_run("two_stage_ag", **changes)), replace(case, pet=None))
+
+
+def test_predict_command_without_pet(
+    make_run: Any, case: RawCase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs, copes = make_run("two_stage_ag"), make_run("two_stage_ag", augment__pet_dropout=0.3)
+    one, out = [f"ct={case.ct}", f"out={tmp_path / 'mask.nii.gz'}"], tmp_path / "many"
+    assert run_command(["predict", f"model={needs}", *one]) == BAD_INPUT
+    assert "augment.pet_dropout" in capsys.readouterr().err
+    assert run_command(["predict", f"model={copes}", *one]) == DONE
+    assert "look at this mask before use" in capsys.readouterr().err
+    table = tmp_path / "cases.csv"
+    write_manifest(table, [case, replace(case, case_id="no_pet", pet=None)])
+    many = [f"cases={table}", f"out={out}"]
+    assert run_command(["predict", f"model={needs}", *many]) == CASES_FAILED
+    assert "no_pet: no PET" in capsys.readouterr().err
+    assert run_command(["predict", f"model={copes}", *many]) == DONE
+    assert {path.name for path in out.glob("*.nii.gz")} == {f"{case.case_id}.nii.gz", "no_pet.nii.gz"}
+
+
+def test_predict_command_needs_a_ct(case: RawCase, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["predict", "model=run", "out=mask.nii.gz", f"pet={case.pet}"]) == BAD_INPUT
+    assert "ct=FILE" in capsys.readouterr().err
+
+
+def test_attention_lies_on_the_ct_grid(make_run: Any, case: RawCase, tmp_path: Path) -> None:
+    model = load_model(make_run("two_stage_ag", network__n_gates=2))
+    prediction = predict_case(model, case, with_attention=True)
+    assert sorted(prediction.attention) == ["gate2_1", "gate2_2"]
+    np.testing.assert_array_equal(prediction.labels, predict_case(model, case).labels)
+    files = write_attention(tmp_path / "mask.nii.gz", prediction, case)
+    assert [file.name for file in files] == ["mask_gate2_1.nii.gz", "mask_gate2_2.nii.gz"]
+    written, ct = read_image(files[0]), read_image(case.ct)
+    assert written.grid == ct.grid
+    assert written.values.dtype == np.float32
+    np.testing.assert_allclose(written.values, prediction.attention["gate2_1"])
+    centre = tuple(n // 2 for n in ct.grid.shape)
+    assert 0.5 < written.values[centre] <= 1, "gates with random weights start open"
+
+
+def test_attention_of_windows_is_that_of_the_whole(make_run: Any) -> None:
+    """Where a window is as large as the image, nothing is averaged; where it is smaller, maps still are alphas."""
+    model = load_model(make_run("single_stage_ag"))
+    image = torch.randn(model.settings.intensity.n_channels, 20, 16, 12)
+    whole = predict_attention(model.fine, image, model.settings.inference, (20, 16, 12))
+    expected = model.fine.run(image[None]).attention["gate2"]
+    torch.testing.assert_close(whole["gate2"], resize(expected, image.shape[1:])[0])
+    parts = predict_attention(model.fine, image, model.settings.inference, (8, 8, 8))
+    assert parts["gate2"].shape == whole["gate2"].shape
+    assert ((parts["gate2"] >= 0) & (parts["gate2"] <= 1)).all()
+
+
+def test_attention_of_a_network_without_gates_is_refused_before_anything_is_written(
+    make_run: Any, case: RawCase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = f"model={make_run('single_stage_unet')}", tmp_path / "mask.nii.gz"
+    command = ["predict", model, f"ct={case.ct}", f"pet={case.pet}", f"out={out}", "attention=true"]
+    assert run_command(command) == BAD_INPUT
+    assert "no attention" in capsys.readouterr().err
+    assert not out.exists()

@@ -3,6 +3,19 @@
 from pathlib import Path
 
 TINY_NETWORK = "{name: attention_unet, widths: [4, 8, 8], norm: instance, deep_supervision: auxiliary, n_gates: 1}"
+TINY_PEERS = {
+    "monai_attention_unet": {"widths": "[4, 8, 8]"},
+    "segresnet": {"init_filters": 4, "blocks_down": "[1, 1, 1]", "blocks_up": "[1, 1]"},
+    "dynunet": {
+        "widths": "[4, 8, 8]",
+        "kernel_sizes": "[[3, 3, 1], [3, 3, 3], [3, 3, 3]]",
+        "strides": "[[1, 1, 1], [2, 2, 1], [2, 2, 2]]",
+        "deep_supervision_heads": 1,
+    },
+    "swinunetr": {"depths": "[1, 1, 1, 1]", "window_size": 2},
+    "own": {"entry_point": "small", "arguments": "{width: 4}", "total_stride": 4},
+}
+"""What makes the networks of others tiny; `own` is the one of `tests.own_network`."""
 
 
 def tiny_run(root: Path, folder: Path, experiment: str = "two_stage_ag", **changes: object) -> list[str]:
@@ -28,4 +41,7 @@ def tiny_run(root: Path, folder: Path, experiment: str = "two_stage_ag", **chang
     if experiment.startswith("two_stage"):
         settings |= {"localiser.network.widths": "[4, 8, 8]", "localiser.budget_share": 0.5}
     settings |= {key.replace("__", "."): value for key, value in changes.items()}
+    if settings["network"] in TINY_PEERS:
+        del settings["network.widths"]
+        settings = {f"network.{key}": value for key, value in TINY_PEERS[str(settings["network"])].items()} | settings
     return ["run", *(f"{key}={value}" for key, value in settings.items())]

@@ -3,19 +3,29 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from hngtv.cases.folds import load_or_make_folds
 from hngtv.cases.store import PreparedCase
-from hngtv.config import BudgetSettings, CoarseLocaliser, OracleLocaliser, RunSettings, WholeLocaliser, plain
+from hngtv.config import (
+    BudgetSettings,
+    CoarseLocaliser,
+    OracleLocaliser,
+    RunSettings,
+    SliceLocaliser,
+    WholeLocaliser,
+    plain,
+)
 from hngtv.errors import InputError
 from hngtv.localise.roi_table import Roi, read_rois, write_rois
 from hngtv.out_of_fold import CoarseStation, Used, training_key
-from hngtv.run_folder import RunFolder, sha256_of
+from hngtv.run_folder import RunFolder, atomic_path, sha256_of
+from hngtv.training.attention_history import watch
 from hngtv.training.fine import FineSegmentationModule
 from hngtv.training.logger import RunLogger
-from hngtv.training.roi_data import CropRules, TrainingCrops
+from hngtv.training.roi_data import CropRules, TrainingCrops, crop_size
 from hngtv.training.trainer import StageFolder, StagePlan, train_stage
 from hngtv.two_stage import drop_prediction, is_predicted, load_model, predict_case, write_prediction
 
@@ -78,8 +88,24 @@ def train_arm(split: Split, settings: RunSettings, folder: RunFolder, logger: Ru
         optimiser=settings.optimiser,
         trainer=settings.trainer,
         seed=settings.seed,
+        watched=watch(split.train, crop_size(split.train, boxes, rules), settings.intensity),
     )
-    train_stage(StageFolder(folder.fine), plan, logger)
+    stage = StageFolder(folder.fine)
+    train_stage(stage, plan, logger)
+    if stage.attention.is_file() and _is_older(folder.attention, stage.attention):
+        _draw_attention(stage.attention, folder.attention)
+
+
+def _is_older(file: Path, source: Path) -> bool:
+    return not file.is_file() or file.stat().st_mtime_ns < source.stat().st_mtime_ns
+
+
+def _draw_attention(history: Path, picture: Path) -> None:
+    from hngtv.report.attention import draw_history, load_history
+    from hngtv.report.figures import encode
+
+    with atomic_path(picture) as temporary:
+        temporary.write_bytes(encode(draw_history(load_history(history)), "png"))
 
 
 def predict_and_locate(split: Split, settings: RunSettings, folder: RunFolder) -> list[str]:
@@ -137,7 +163,7 @@ def _rois_of_training_cases(
             return [_whole_roi(case) for case in split.train], Used()
         case OracleLocaliser():
             return [_oracle_roi(case) for case in split.train], Used()
-        case CoarseLocaliser():
+        case CoarseLocaliser() | SliceLocaliser():
             return CoarseStation(split.train, settings, settings.localiser).walk(folder, logger)
 
 

@@ -8,22 +8,34 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
+from torch import nn
 
 from hngtv.cases.folds import make_folds
 from hngtv.cases.prepare import Volume
-from hngtv.cases.store import PreparedCase
-from hngtv.config import BudgetSettings, CoarseLocaliser, RoiSettings, RunSettings, plain
-from hngtv.localise.coarse_net import choose_threshold, find_box, mean_found
+from hngtv.cases.store import GridSettings, PreparedCase
+from hngtv.config import (
+    BudgetSettings,
+    CoarseLocaliser,
+    RoiSettings,
+    RunSettings,
+    SliceLocaliser,
+    TrainedLocaliser,
+    plain,
+)
+from hngtv.localise.coarse_net import choose_threshold, mean_found
 from hngtv.localise.roi_table import Roi, read_rois, write_rois
 from hngtv.localise.rules import covered_fraction
-from hngtv.networks.attention_unet import AttentionUNet
-from hngtv.networks.build import build_network
+from hngtv.localise.slices import SliceBoxScore, score_attention_boxes, write_slice_boxes
+from hngtv.networks.slices import build_classifier
+from hngtv.networks.sononet import SonoNet
 from hngtv.run_folder import RunFolder, atomic_path, make_folder, read_json, sha256_of, write_json
 from hngtv.training.coarse import CoarseLocalisationModule
 from hngtv.training.logger import RunLogger
 from hngtv.training.roi_data import CropRules, TrainingCrops
+from hngtv.training.slice_classifier import SliceClassificationModule
+from hngtv.training.slice_data import TrainingSlices
 from hngtv.training.trainer import StageFolder, StagePlan, train_stage
-from hngtv.two_stage import coarse_probability, load_weights
+from hngtv.two_stage import build_localiser, find_rois, load_weights, slice_scores
 
 FOREGROUND_SHARE = 0.5
 """Where stage 1 sees crops of the image, half of them hold tumour. Source: our choice."""
@@ -60,13 +72,17 @@ class CoarseStation:
 
     cases: Sequence[PreparedCase]
     settings: RunSettings
-    localiser: CoarseLocaliser
+    localiser: TrainedLocaliser
 
     @property
     def key(self) -> str:
-        data, roi = self.settings.data, self.settings.roi
-        own = [plain(self.localiser), self.inner_folds, data.coarse_spacing_mm, roi.margin_mm]
+        own = [plain(self.localiser), self.inner_folds, self._spacing_mm, self.settings.roi.margin_mm]
         return sha256_of([training_key(self.cases, self.settings), *own])[:16]
+
+    @property
+    def _spacing_mm(self) -> tuple[float, float, float]:
+        data = self.settings.data
+        return GridSettings(data.spacing_mm, data.coarse_spacing_mm).spacing_of(self.localiser.level)
 
     @property
     def inner_folds(self) -> dict[str, int]:
@@ -82,30 +98,91 @@ class CoarseStation:
         with FileLock(root.with_suffix(".lock")):
             records = []
             for inner in range(self.localiser.n_inner_folds):
-                stage = StageFolder(root / f"inner_{inner}")
-                records.append(train_stage(stage, self._plan(inner), logger))
-                _copy_stage(stage, StageFolder(folder.coarse / f"inner_{inner}"))
+                name = f"inner_{inner}"
+                for stage, plan in self._plans(inner, root / name):
+                    records.append(train_stage(stage, plan, logger))
+                _copy_stage(StageFolder(root / name), StageFolder(folder.coarse / name))
             table, chosen = root / folder.rois.name, root / folder.coarse_threshold.name
             if not table.is_file():
-                rois = self._locate(root)
+                networks = self._load_networks(root)
+                if isinstance(self.localiser, SliceLocaliser) and self.localiser.network.gated:
+                    boxes = self._score_attention(networks, self.localiser)
+                    write_slice_boxes(root / folder.attention_boxes.name, boxes)
+                rois = self._locate(networks)
                 threshold = choose_threshold(rois, self.localiser.min_covered)
                 held = {f"{tried:g}": round(mean_found(found), 4) for tried, found in rois.items()}
                 write_json(chosen, {"threshold": threshold, "covered": held})
                 write_rois(table, rois[threshold])
             _copy_file(chosen, folder.coarse_threshold)
+            if (root / folder.attention_boxes.name).is_file():
+                _copy_file(root / folder.attention_boxes.name, folder.attention_boxes)
             rois = read_rois(table)
         _report_coverage(rois, read_json(folder.coarse_threshold)["threshold"])
         return rois, Used(sum(r["steps"] for r in records), sum(r["cpu_s"] for r in records))
 
-    def _plan(self, inner: int) -> StagePlan:
-        settings, localiser, inner_folds = self.settings, self.localiser, self.inner_folds
+    def _plans(self, inner: int, root: Path) -> list[tuple[StageFolder, StagePlan]]:
+        """What is trained, in order, for an inner model; the last one lies in `root` itself."""
+        inner_folds = self.inner_folds
         cases = [case for case in self.cases if inner_folds[case.case_id] != inner]
+        match self.localiser:
+            case CoarseLocaliser():
+                return [(StageFolder(root), self._coarse_plan(self.localiser, cases, inner))]
+            case SliceLocaliser():
+                if not (self.localiser.network.gated and self.localiser.network.aggregation == "ft"):
+                    return [(StageFolder(root), self._slice_plan(self.localiser, cases, inner))]
+                heads = StageFolder(root / "heads")
+                mean = replace(self.localiser.network, aggregation="mean")
+                half = replace(self.localiser, budget_share=self.localiser.budget_share / 2)
+                first = self._slice_plan(replace(half, network=mean), cases, inner, step="heads")
+                return [(heads, first), (StageFolder(root), self._slice_plan(half, cases, inner, start=heads))]
+
+    def _inner_seed(self, inner: int) -> int:
+        return int(sha256_of([self.settings.seed, "coarse", inner])[:8], 16)
+
+    def _slice_plan(
+        self,
+        localiser: SliceLocaliser,
+        cases: Sequence[PreparedCase],
+        inner: int,
+        step: str = "",
+        start: StageFolder | None = None,
+    ) -> StagePlan:
+        """Plan of a slice classifier; with `start`, of the second step of "ft" from the weights of the first."""
+        settings, seed = self.settings, self._inner_seed(inner)
+        optimiser = replace(settings.optimiser, batch_size=localiser.batch_size)
+        n_channels = settings.intensity.n_channels
+
+        def fine_tuned() -> SonoNet:
+            assert start is not None
+            mean = replace(localiser.network, aggregation="mean")
+            return load_weights(start.weights, build_classifier(mean, n_channels, 2)).fine_tuned().train()
+
+        return StagePlan(
+            label="_".join(filter(None, ["slices", str(inner), step])),
+            key=sha256_of([self.key, inner, step]),
+            build_module=lambda steps: SliceClassificationModule(
+                plain(localiser.network),
+                plain(optimiser),
+                in_channels=n_channels,
+                out_channels=2,
+                total_steps=steps,
+                start_from=fine_tuned if start else None,
+            ),
+            build_crops=lambda n: TrainingSlices(cases, localiser, settings, seed, n),
+            budget=_share_of(settings.budget, localiser.budget_share / localiser.n_inner_folds),
+            optimiser=optimiser,
+            trainer=settings.trainer,
+            seed=seed,
+        )
+
+    def _coarse_plan(self, localiser: CoarseLocaliser, cases: Sequence[PreparedCase], inner: int) -> StagePlan:
+        settings = self.settings
         boxes = {case.case_id: case.grid("coarse").bounds() for case in cases}
         roi = RoiSettings(
             crop_voxels=localiser.crop_voxels, margin_mm=0, jitter_mm=0, foreground_share=FOREGROUND_SHARE
         )
         rules = CropRules("coarse", roi, settings.intensity, settings.augment, localiser.network.total_stride)
-        seed = int(sha256_of([settings.seed, "coarse", inner])[:8], 16)
+        seed = self._inner_seed(inner)
         return StagePlan(
             label=f"coarse_{inner}",
             key=sha256_of([self.key, inner]),
@@ -124,31 +201,49 @@ class CoarseStation:
             seed=seed,
         )
 
-    def _locate(self, root: Path) -> dict[float, list[Roi]]:
-        """At each threshold a box for each training case, from the inner model that never saw it."""
-        networks = [
+    def _load_networks(self, root: Path) -> list[nn.Module]:
+        return [
             load_weights(
                 StageFolder(root / f"inner_{inner}").weights,
-                build_network(self.localiser.network, self.settings.intensity.n_channels, 2),
+                build_localiser(self.localiser, self.settings.intensity.n_channels),
             )
             for inner in range(self.localiser.n_inner_folds)
         ]
+
+    def _score_attention(self, networks: Sequence[nn.Module], localiser: SliceLocaliser) -> list[SliceBoxScore]:
+        """The boxes around the attention in slices with tumour, from the inner model that never saw the case."""
+        inner_folds, boxes = self.inner_folds, []
+        for case in self.cases:
+            (ct, pet), target = case.read_whole(localiser.level)
+            grid = case.grid(localiser.level)
+            network = networks[inner_folds[case.case_id]]
+            scores = slice_scores([network], localiser, Volume(ct, pet, grid), self.settings)
+            boxes += score_attention_boxes(scores, target, grid, localiser.attention, case.case_id)
+        if boxes:
+            log.info(
+                "attention boxes of %d out-of-fold slices with tumour: mean IoU %.2f, %.0f %% above 0.5",
+                len(boxes),
+                float(np.mean([box.iou for box in boxes])),
+                100 * float(np.mean([box.iou > 0.5 for box in boxes])),
+            )
+        return boxes
+
+    def _locate(self, networks: Sequence[nn.Module]) -> dict[float, list[Roi]]:
+        """At each threshold a box for each training case, from the inner model that never saw it."""
         inner_folds = self.inner_folds
         rows = [self._locate_case(case, networks[inner_folds[case.case_id]], inner_folds) for case in self.cases]
         return {threshold: [row[number] for row in rows] for number, threshold in enumerate(self.localiser.thresholds)}
 
-    def _locate_case(self, case: PreparedCase, network: AttentionUNet, inner_folds: Mapping[str, int]) -> list[Roi]:
-        (ct, pet), target = case.read_whole("coarse")
-        grid = case.grid("coarse")
-        probability = coarse_probability((network,), Volume(ct, pet, grid), self.settings)
+    def _locate_case(self, case: PreparedCase, network: nn.Module, inner_folds: Mapping[str, int]) -> list[Roi]:
+        localiser = self.localiser
+        (ct, pet), target = case.read_whole(localiser.level)
+        grid = case.grid(localiser.level)
+        volume = Volume(ct, pet, grid)
         inner = str(inner_folds[case.case_id])
         rois = []
-        for threshold in self.localiser.thresholds:
-            found = find_box(probability, pet, grid, threshold, self.localiser, case.case_id)
+        for found in find_rois([network], localiser, localiser.thresholds, volume, self.settings, case.case_id):
             covered = covered_fraction(target, grid, found.box.expand(self.settings.roi.margin_mm))
-            rois.append(
-                Roi(case.case_id, self.localiser.name, inner, found.box, found.confidence, covered, found.reason)
-            )
+            rois.append(Roi(case.case_id, localiser.name, inner, found.box, found.confidence, covered, found.reason))
         return rois
 
 
@@ -160,13 +255,13 @@ def _share_of(budget: BudgetSettings, share: float) -> BudgetSettings:
 
 
 def _copy_stage(source: StageFolder, destination: StageFolder) -> None:
-    if destination.record.is_file() and read_json(destination.record) == read_json(source.record):
-        return
     for file in (source.weights, source.curves, source.record):
         _copy_file(file, destination.root / file.name)
 
 
 def _copy_file(source: Path, destination: Path) -> None:
+    if destination.is_file() and destination.read_bytes() == source.read_bytes():
+        return
     with atomic_path(destination) as temporary:
         shutil.copyfile(source, temporary)
 

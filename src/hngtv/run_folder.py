@@ -72,6 +72,15 @@ class RunFolder:
         return self.root / "coarse"
 
     @property
+    def attention(self) -> Path:
+        """Picture of the gates' alphas over training."""
+        return self.root / "attention.png"
+
+    @property
+    def attention_boxes(self) -> Path:
+        return self.coarse / "attention_boxes.csv"
+
+    @property
     def coarse_threshold(self) -> Path:
         return self.coarse / "threshold.json"
 

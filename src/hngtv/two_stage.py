@@ -3,23 +3,28 @@
 import hashlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from hngtv.cases.checks import CheckedImages, check_case
 from hngtv.cases.intensity import window
 from hngtv.cases.manifest import RawCase
 from hngtv.cases.prepare import Volume, prepare_images
+from hngtv.cases.store import GridSettings
 from hngtv.config import (
     CoarseLocaliser,
     InferenceSettings,
     OracleLocaliser,
     RunSettings,
+    SliceLocaliser,
+    TrainedLocaliser,
     WholeLocaliser,
     parse_settings,
 )
@@ -27,13 +32,16 @@ from hngtv.errors import InputError
 from hngtv.localise.coarse_net import Finding, find_box
 from hngtv.localise.roi_table import Roi
 from hngtv.localise.rules import covered_fraction, target_box
-from hngtv.networks.attention_unet import AttentionUNet
-from hngtv.networks.build import build_network, predict_probabilities
+from hngtv.localise.slices import SliceScores, find_slice_box
+from hngtv.networks.build import build_network, predict_attention, predict_probabilities, to_fast_layout
+from hngtv.networks.output import SegmentationNetwork
+from hngtv.networks.slices import build_classifier, classify_slices
+from hngtv.networks.sononet import SonoNet
 from hngtv.run_folder import RunFolder, read_json, write_json
 from hngtv.volume.box import Box
 from hngtv.volume.components import remove_minor_components, remove_small_components
 from hngtv.volume.grid import Grid
-from hngtv.volume.nifti import file_digest, write_labels_like
+from hngtv.volume.nifti import file_digest, write_labels_like, write_map_like
 from hngtv.volume.resample import resample
 
 GTVP = 1
@@ -43,6 +51,8 @@ COARSE_INFERENCE = InferenceSettings(
 )
 """Stage 1 sees the whole field of view at once."""
 
+
+Network = TypeVar("Network", bound=nn.Module)
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +71,9 @@ class Model:
     """
 
     settings: RunSettings
-    coarse: tuple[AttentionUNet, ...]
+    coarse: tuple[nn.Module, ...]
     coarse_threshold: float
-    fine: AttentionUNet
+    fine: SegmentationNetwork
     window_voxels: tuple[int, int, int]
     digest: str
 
@@ -75,14 +85,17 @@ class Prediction:
     Attributes:
         labels: (X, Y, Z) uint8 in RAS order on the grid of the CT.
         roi: Where the tumour was looked for.
-        digests: SHA-256 of the CT and PET files.
+        digests: SHA-256 of the CT and PET files; without "pet" where the PET was missing.
         seconds: Time of each part.
+        attention: Where asked for, gate name to alpha (X, Y, Z) in [0, 1] on the grid of the CT, 0 where the network
+            did not look.
     """
 
     labels: NDArray[np.uint8]
     roi: Roi
     digests: dict[str, str]
     seconds: dict[str, float]
+    attention: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def load_model(run_dir: Path) -> Model:
@@ -98,11 +111,11 @@ def load_model(run_dir: Path) -> Model:
         )
     settings = parse_settings(RunSettings, read_json(folder.settings))
     digest = hashlib.sha256()
-    coarse: list[AttentionUNet] = []
+    coarse: list[nn.Module] = []
     threshold = 0.0
-    if isinstance(settings.localiser, CoarseLocaliser):
+    if isinstance(settings.localiser, TrainedLocaliser):
         for inner in range(settings.localiser.n_inner_folds):
-            network = build_network(settings.localiser.network, settings.intensity.n_channels, out_channels=2)
+            network = build_localiser(settings.localiser, settings.intensity.n_channels)
             coarse.append(load_weights(folder.coarse / f"inner_{inner}" / "model.pt", network, digest.update))
         threshold = float(read_json(folder.coarse_threshold)["threshold"])
         digest.update(f"{threshold:g}".encode())
@@ -115,7 +128,16 @@ def load_model(run_dir: Path) -> Model:
     return Model(settings, tuple(coarse), threshold, fine, (x, y, z), digest.hexdigest())
 
 
-def load_weights(path: Path, network: AttentionUNet, note: Callable[[bytes], None] = lambda _: None) -> AttentionUNet:
+def build_localiser(localiser: TrainedLocaliser, in_channels: int) -> nn.Module:
+    """The network of stage 1: of two classes, tumour of any kind and everything else."""
+    match localiser:
+        case CoarseLocaliser():
+            return build_network(localiser.network, in_channels, out_channels=2)
+        case SliceLocaliser():
+            return build_classifier(localiser.network, in_channels, out_channels=2)
+
+
+def load_weights(path: Path, network: Network, note: Callable[[bytes], None] = lambda _: None) -> Network:
     """Fill a network with saved weights, in eval mode and the memory layout that a CPU computes fastest in.
 
     Raises:
@@ -128,17 +150,31 @@ def load_weights(path: Path, network: AttentionUNet, note: Callable[[bytes], Non
         raise InputError(f"{path} does not exist; run the same hngtv run again to finish it") from None
     except Exception as error:
         raise InputError(f"{path} does not hold the weights its settings describe ({error})") from None
-    return network.eval().to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+    network.eval()
+    to_fast_layout(network)
+    return network
 
 
-def predict_case(model: Model, case: RawCase) -> Prediction:
+def predict_case(model: Model, case: RawCase, with_attention: bool = False) -> Prediction:
     """Predict one case from its files.
 
+    A missing PET counts as SUV 0 where the model was trained for that.
+
+    Args:
+        model: From `load_model`.
+        case: Its files.
+        with_attention: Return the alphas of the gates too, which takes the network a second pass.
     Raises:
-        InputError: A file cannot be used; or nothing is found and `localiser.on_empty` is "fail".
+        InputError: A file cannot be used, or the PET is missing and the model needs it; or nothing is found and
+            `localiser.on_empty` is "fail".
     """
     clock = _Stopwatch()
-    images = check_case(case)
+    if case.pet is None and not model.settings.copes_without_pet:
+        raise InputError(
+            f"case {case.case_id}: no PET file beside {case.ct}, and {model.settings.arm} was trained with PET; "
+            "give its PET, or a model trained with augment.pet_dropout=0.3 or, in all stages, fusion=ct_only"
+        )
+    images = check_case(case, needs_pet=False)
     for warning in images.warnings:
         log.warning("%s", warning)
     clock.lap("read")
@@ -147,12 +183,17 @@ def predict_case(model: Model, case: RawCase) -> Prediction:
     clock.lap("locate")
     labels = segment(model, images, box)
     clock.lap("segment")
+    attention = attend(model, images, box) if with_attention else {}
+    if with_attention:
+        clock.lap("attention")
     localiser = model.settings.localiser.name
     covered = None if images.target is None else covered_fraction(images.target, images.ct.grid, box)
     fold = "ensemble" if model.coarse else ""
     roi = Roi(case.case_id, localiser, fold, finding.box, finding.confidence, covered, finding.reason)
-    digests = {"ct": images.ct.digest, "pet": images.pet.digest}
-    return Prediction(labels, roi, digests, clock.seconds)
+    digests = {"ct": images.ct.digest}
+    if case.pet is not None:
+        digests["pet"] = images.pet.digest
+    return Prediction(labels, roi, digests, clock.seconds, attention)
 
 
 def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: Model) -> None:
@@ -175,6 +216,16 @@ def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: M
     )
 
 
+def write_attention(path: Path, prediction: Prediction, case: RawCase) -> list[Path]:
+    """Write alphas beside a mask, `<mask>_<gate>.nii.gz`, on the original CT grid; the files written."""
+    stem = path.name.removesuffix(".gz").removesuffix(".nii")
+    files = []
+    for name, alpha in prediction.attention.items():
+        files.append(path.with_name(f"{stem}_{name}.nii.gz"))
+        write_map_like(files[-1], alpha, case.ct)
+    return files
+
+
 def note_path(path: Path) -> Path:
     """The JSON beside a mask."""
     return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
@@ -183,11 +234,13 @@ def note_path(path: Path) -> Path:
 def is_predicted(path: Path, case: RawCase, model: Model) -> bool:
     """Whether a mask is whole, and was made from these very files by these very weights."""
     note = note_path(path)
-    if not path.is_file() or not note.is_file() or case.pet is None:
+    if not path.is_file() or not note.is_file():
         return False
     made_by = read_json(note)
     try:
-        inputs = {"ct": file_digest(case.ct), "pet": file_digest(case.pet)}
+        inputs = {"ct": file_digest(case.ct)}
+        if case.pet is not None:
+            inputs["pet"] = file_digest(case.pet)
         wanted = {"model": model.digest, "mask": file_digest(path), "inputs": inputs}
     except OSError:
         return False
@@ -214,15 +267,51 @@ def locate(model: Model, case_id: str, images: CheckedImages) -> Finding:
                 )
             box = target_box(images.target, grid)
             return Finding(box or grid.bounds(), 1.0, "found" if box else "fallback:whole_volume (empty target)")
+        case CoarseLocaliser() | SliceLocaliser():
+            data = model.settings.data
+            spacing_mm = GridSettings(data.spacing_mm, data.coarse_spacing_mm).spacing_of(settings.level)
+            volume = prepare_images(images, spacing_mm)
+            return find_rois(model.coarse, settings, [model.coarse_threshold], volume, model.settings, case_id)[0]
+
+
+def find_rois(
+    networks: Sequence[nn.Module],
+    localiser: TrainedLocaliser,
+    thresholds: Sequence[float],
+    volume: Volume,
+    settings: RunSettings,
+    case_id: str,
+) -> list[Finding]:
+    """What stage 1 finds in a case, at each threshold.
+
+    Args:
+        networks: Of stage 1, averaged.
+        localiser: Its settings.
+        volume: The whole case at the localiser's level.
+    Raises:
+        InputError: Nothing is found and `localiser.on_empty` is "fail".
+    """
+    pet, grid = volume.pet, volume.grid
+    match localiser:
         case CoarseLocaliser():
-            volume = prepare_images(images, model.settings.data.coarse_spacing_mm)
-            probability = coarse_probability(model.coarse, volume, model.settings)
-            return find_box(probability, volume.pet, volume.grid, model.coarse_threshold, settings, case_id)
+            probability = coarse_probability(networks, volume, settings)
+            return [find_box(probability, pet, grid, threshold, localiser, case_id) for threshold in thresholds]
+        case SliceLocaliser():
+            scores = slice_scores(networks, localiser, volume, settings)
+            return [find_slice_box(scores, pet, grid, threshold, localiser, case_id) for threshold in thresholds]
 
 
-def coarse_probability(
-    networks: tuple[AttentionUNet, ...], volume: Volume, settings: RunSettings
-) -> NDArray[np.float32]:
+def slice_scores(
+    networks: Sequence[nn.Module], localiser: SliceLocaliser, volume: Volume, settings: RunSettings
+) -> SliceScores:
+    """Probability and attention of all axial slices of a whole case at the localiser's level."""
+    image = torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity))
+    classifiers = [network for network in networks if isinstance(network, SonoNet)]
+    tumour, attention = classify_slices(classifiers, image, localiser.network.zoom, localiser.attention.merge)
+    return SliceScores(tumour.numpy(), None if attention is None else attention.numpy())
+
+
+def coarse_probability(networks: Sequence[nn.Module], volume: Volume, settings: RunSettings) -> NDArray[np.float32]:
     """Tumour probability (X, Y, Z) of a whole case at coarse spacing, averaged over networks."""
     image = torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity))
     return predict_probabilities(networks, image, COARSE_INFERENCE, volume.grid.shape)[1].numpy()
@@ -235,12 +324,40 @@ def segment(model: Model, images: CheckedImages, box: Box) -> NDArray[np.uint8]:
     edge of the image the window is moved inwards, so that it shows anatomy rather than padding.
     """
     settings = model.settings
+    image, grid = _seen_by_network(model, images, box)
+    probabilities = predict_probabilities([model.fine], image, settings.inference, model.window_voxels)
+    return paste_back(probabilities.numpy(), grid, box, images.ct.grid, settings.inference)
+
+
+def attend(model: Model, images: CheckedImages, box: Box) -> dict[str, NDArray[np.float32]]:
+    """Alphas of the fine network's gates on the CT grid, by name; several gates of one skip are numbered."""
+    image, grid = _seen_by_network(model, images, box)
+    maps = predict_attention(model.fine, image, model.settings.inference, model.window_voxels)
+    named = {
+        name if len(alphas) == 1 else f"{name}_{number}": alpha
+        for name, alphas in maps.items()
+        for number, alpha in enumerate(alphas, start=1)
+    }
+    return {name: resample(alpha.numpy(), grid, images.ct.grid, outside=0.0) for name, alpha in named.items()}
+
+
+def check_has_gates(model: Model) -> None:
+    """Raise InputError if the fine network returns no attention."""
+    image = torch.zeros(model.settings.intensity.n_channels, *model.window_voxels)
+    if not predict_attention(model.fine, image, model.settings.inference, model.window_voxels):
+        raise InputError(
+            f"attention=true, but {model.settings.network.name} of arm {model.settings.arm} returns no attention; "
+            "use a run with network=attention_unet"
+        )
+
+
+def _seen_by_network(model: Model, images: CheckedImages, box: Box) -> tuple[torch.Tensor, Grid]:
+    """The network's input (C, X, Y, Z) around a box, and its grid."""
+    settings = model.settings
     window_mm = np.multiply(model.window_voxels, settings.data.spacing_mm)
     seen = box.grow_to(window_mm).move_into(images.ct.grid.bounds())
     volume = prepare_images(images, settings.data.spacing_mm, seen)
-    image = torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity))
-    probabilities = predict_probabilities([model.fine], image, settings.inference, model.window_voxels)
-    return paste_back(probabilities.numpy(), volume.grid, box, images.ct.grid, settings.inference)
+    return torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity)), volume.grid
 
 
 def paste_back(

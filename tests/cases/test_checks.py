@@ -45,6 +45,16 @@ def test_a_good_case_passes(case: RawCase) -> None:
     assert images.warnings == ()
 
 
+def test_a_missing_pet_may_count_as_suv_0(case: RawCase) -> None:
+    images, known = check_case(replace(case, pet=None), needs_pet=False), check_case(case)
+    assert images.pet.grid == images.ct.grid
+    assert images.pet.values.shape == images.ct.values.shape
+    assert not images.pet.values.any()
+    np.testing.assert_array_equal(images.ct.values, known.ct.values)
+    assert [warning for warning in images.warnings if "P01: no PET" in warning and "before use" in warning]
+    assert check_case(case, needs_pet=False).pet.digest == known.pet.digest
+
+
 BAD_IMAGES = {
     "CT with NaN": ("ct", with_voxel(np.nan), "1 voxels that are NaN or infinite"),
     "CT with infinity": ("ct", with_voxel(-np.inf), "1 voxels that are NaN or infinite"),

@@ -6,8 +6,10 @@ import pytest
 
 from hngtv import config
 from hngtv.commands.entry import BAD_INPUT, COMMANDS, compose, conf_folder, run_command
-from hngtv.config import CoarseLocaliser, RunSettings, parse_settings, plain
+from hngtv.config import CoarseLocaliser, RunSettings, UNetSettings, parse_settings, plain
+from hngtv.networks.attention_unet import AttentionUNet
 from hngtv.networks.build import build_network
+from tests.own_network import install_example
 
 NEEDED = {
     "run": ["run_dir=out", "data.root=cases"],
@@ -61,8 +63,14 @@ def test_missing_value_is_named(name: str, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("turn", range(N_ROUNDS))
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_option_with_every_experiment(experiment: str, turn: int) -> None:
+def test_every_option_with_every_experiment(
+    experiment: str, turn: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = [f"{group}={options[turn % len(options)]}" for group, options in CHOICES.items()]
+    if "network=own" in chosen:
+        install_example(tmp_path)
+        monkeypatch.syspath_prepend(tmp_path)
+        chosen.append("network.entry_point=small")
     settings = run_settings(f"experiment={experiment}", *chosen, "data.root=cases")
     assert settings.arm == experiment
     networks = [settings.network]
@@ -70,7 +78,9 @@ def test_every_option_with_every_experiment(experiment: str, turn: int) -> None:
         networks.append(settings.localiser.network)
     for network in networks:
         built = build_network(network, in_channels=2, out_channels=3)
-        assert bool(built.gates) == (network.name == "attention_unet")
+        assert isinstance(built, AttentionUNet) == isinstance(network, UNetSettings)
+        if isinstance(built, AttentionUNet):
+            assert bool(built.gates) == (network.name == "attention_unet")
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -105,6 +115,9 @@ def test_arms_differ_in_localiser_roi_and_gates_alone() -> None:
         ("network.norm=batchh", ["network.norm", "batch", "batchh"]),
         ("budget.cpu_s=10", ["budget", "steps", "cpu_s"]),
         ("budget.steps=0", ["budget.steps", "0"]),
+        ("network.fusion=pet_gatd", ["network.fusion", "pet_gated", "pet_gatd"]),
+        ("localiser.network.fusion=pet_gated", ["localiser.network", "fusion=pet_gated", "attention_unet"]),
+        ("augment.pet_dropout=2", ["augment.pet_dropout", "2"]),
         ("localiser.thresholds=[2]", ["localiser.thresholds", "2"]),
         ("fold=9", ["fold", "9", "4"]),
         ("fold=x", ["fold", "x", "all"]),
@@ -128,6 +141,33 @@ def test_mistake_fails_with_its_key(override: str, told: list[str], capsys: pyte
     assert error.count("\n") == 1, error
 
 
+@pytest.mark.parametrize(
+    ("network", "override", "told"),
+    [
+        ("segresnet", "network.init_filtres=8", "unknown key network.init_filtres; did you mean network.init_filters"),
+        ("swinunetr", "network.feature_size=18", "network.feature_size"),
+        ("dynunet", "+network.blocks_dwn=[1]", "unknown key network.blocks_dwn; did you mean res_block?"),
+        ("own", "seed=1", "network.entry_point is missing"),
+        ("own", "network.entry_point=lost", "network: entry_point: expected one of the installed networks"),
+    ],
+)
+def test_mistake_in_a_peer_fails_with_its_key(
+    network: str, override: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["run", *NEEDED["run"], f"network={network}", override]) == BAD_INPUT
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1, error
+
+
+def test_arguments_of_an_own_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_example(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for override in ("network.arguments={width:24}", "+network.arguments.width=24"):
+        network = run_settings("network=own", "network.entry_point=small", override).network
+        assert plain(network)["arguments"] == {"width": 24}
+
+
 @pytest.mark.parametrize("widths", [[], [8]])
 def test_mistake_in_a_file_fails_with_its_key(widths: list[int]) -> None:
     tree = compose("run", NEEDED["run"])
@@ -140,3 +180,47 @@ def test_gated_network_has_gates() -> None:
     for override in ("network.n_gates=0", "network.widths=[8,16]"):
         with pytest.raises(config.InputError, match="network"):
             run_settings("network=attention_unet", override)
+
+
+@pytest.mark.parametrize("fusion", ["early", "stems", "pet_gated", "ct_only", "pet_only"])
+@pytest.mark.parametrize("network", ["unet", "attention_unet"])
+def test_every_fusion_builds_where_it_can(network: str, fusion: str) -> None:
+    chosen = [f"network={network}", f"network.fusion={fusion}"]
+    if (network, fusion) == ("unet", "pet_gated"):
+        with pytest.raises(config.InputError, match="network: fusion=pet_gated needs gates"):
+            run_settings(*chosen)
+        return
+    built = build_network(run_settings(*chosen).network, in_channels=2, out_channels=3)
+    assert isinstance(built, AttentionUNet)
+    assert built.fusion == fusion
+
+
+@pytest.mark.parametrize(
+    ("overrides", "copes"),
+    [
+        ([], False),
+        (["augment.pet_dropout=0.3"], True),
+        (["network.fusion=ct_only"], False),
+        (["localiser.network.fusion=ct_only"], False),
+        (["network.fusion=ct_only", "localiser.network.fusion=ct_only"], True),
+        (["localiser=whole", "network.fusion=ct_only"], True),
+        (["localiser=slices", "network.fusion=ct_only"], False),
+        (["localiser=slices", "augment.pet_dropout=0.3"], True),
+    ],
+)
+def test_pet_may_be_missing_where_no_stage_looks_at_it_or_all_learned_without(
+    overrides: list[str], copes: bool
+) -> None:
+    assert run_settings("experiment=two_stage_ag", *overrides).copes_without_pet == copes
+
+
+@pytest.mark.parametrize("key", ["network.fusion", "localiser.network.fusion"])
+def test_pet_alone_cannot_be_dropped(key: str) -> None:
+    with pytest.raises(config.InputError, match=r"augment\.pet_dropout"):
+        run_settings("experiment=two_stage_ag", f"{key}=pet_only", "augment.pet_dropout=0.3")
+
+
+def test_settings_of_runs_before_fusion_was_a_setting_are_early() -> None:
+    tree = plain(run_settings("experiment=two_stage_ag"))
+    del tree["network"]["fusion"], tree["localiser"]["network"]["fusion"], tree["augment"]["pet_dropout"]
+    assert parse_settings(RunSettings, tree) == run_settings("experiment=two_stage_ag")

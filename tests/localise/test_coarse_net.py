@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hngtv.config import CoarseLocaliser, NetworkSettings
+from hngtv.config import CoarseLocaliser, UNetSettings
 from hngtv.errors import InputError
 from hngtv.localise.coarse_net import Finding, choose_threshold, find_box
 from hngtv.localise.roi_table import Roi
@@ -20,7 +20,7 @@ GRID = Grid.axis_aligned(Box((-50, -60, 200), (50, 60, 280)), (10.0, 10.0, 10.0)
 
 
 def settings(**changes: Any) -> CoarseLocaliser:
-    network = NetworkSettings(name="unet", widths=(4, 8), norm="instance", deep_supervision="none")
+    network = UNetSettings(name="unet", widths=(4, 8), norm="instance", deep_supervision="none")
     plain: dict[str, Any] = {
         "name": "coarse", "network": network, "n_inner_folds": 2, "budget_share": 0.2, "crop_voxels": None,
         "thresholds": (0.5,), "min_covered": 0.99, "min_component_ml": 2.0, "on_empty": "pet_rule",

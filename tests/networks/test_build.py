@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hngtv.config import InferenceSettings, NetworkSettings
+from hngtv.config import InferenceSettings, UNetSettings
+from hngtv.networks.attention_unet import AttentionUNet
 from hngtv.networks.build import build_network, count_parameters, predict_probabilities
 
 WINDOW = (8, 8, 8)
@@ -36,7 +37,7 @@ class Ramp(nn.Module):
 
 @pytest.mark.parametrize(("name", "n_gates"), [("unet", 0), ("attention_unet", 2)])
 def test_network_is_what_the_settings_name(name: Any, n_gates: int) -> None:
-    settings = NetworkSettings(
+    settings = UNetSettings(
         name=name,
         widths=(4, 8, 8),
         norm="instance",
@@ -45,6 +46,7 @@ def test_network_is_what_the_settings_name(name: Any, n_gates: int) -> None:
         n_gates=n_gates,
     )
     network = build_network(settings, in_channels=2, out_channels=3)
+    assert isinstance(network, AttentionUNet)
     assert network.n_gates == n_gates
     assert network(torch.zeros(1, 2, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
     assert count_parameters(network) == sum(p.numel() for p in network.state_dict().values())

@@ -115,5 +115,26 @@ def test_ct_changes_have_the_size_that_is_set() -> None:
     assert 12 < np.std(shifts) < 20
 
 
+def test_pet_dropout_takes_the_pet_of_some_crops_and_nothing_else() -> None:
+    kept, image_and_target = augmentation(**EVERYTHING), crop()
+    dropping = augmentation(**EVERYTHING, pet_dropout=0.4)
+    dropped = []
+    for seed in range(40):
+        (image, labels), (changed, same) = (transform(*image_and_target, seed=seed) for transform in (kept, dropping))
+        assert np.array_equal(changed[0], image[0])
+        assert np.array_equal(same, labels)
+        dropped.append(not changed[1].any())
+        assert dropped[-1] or np.array_equal(changed[1], image[1])
+    assert 8 <= sum(dropped) <= 24
+    assert dropped == [not dropping(*image_and_target, seed=seed)[0][1].any() for seed in range(40)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pet_dropout_of_1_leaves_no_pet(seed: int) -> None:
+    changed, _ = augmentation(**EVERYTHING, pet_dropout=1)(*crop(), seed=seed)
+    assert changed[0].any()
+    assert not changed[1].any()
+
+
 def target_of(image: np.ndarray) -> np.ndarray:
     return np.zeros((1, *image.shape[1:]), dtype=np.uint8)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hngtv.config import BudgetSettings
 from hngtv.training.budget import CALIBRATION_STEPS, SAFETY, BudgetCallback, training_clock
-from hngtv.training.stage import StageModule
+from hngtv.training.stage import SegmentationStage
 
 
 class Clock:
@@ -26,7 +26,7 @@ class Clock:
         return self.now
 
 
-class Stage(StageModule):
+class Stage(SegmentationStage):
     """A stage without a network."""
 
     def __init__(self, total_steps: int) -> None:

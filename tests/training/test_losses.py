@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from hngtv.config import LossSettings
-from hngtv.networks.attention_unet import NetworkOutput
+from hngtv.networks.output import NetworkOutput
 from hngtv.training.losses import AUXILIARY_DECAY, SupervisedLoss
 
 

@@ -56,38 +56,29 @@ class CheckedImages:
     warnings: tuple[str, ...] = ()
 
 
-def check_case(case: RawCase) -> CheckedImages:
+def check_case(case: RawCase, needs_pet: bool = True) -> CheckedImages:
     """Read the images of a case and check them.
 
+    Args:
+        case: Its files.
+        needs_pet: If not, the PET of a case without one is SUV 0 on the CT grid, with a warning and an empty digest.
     Raises:
         InputError: One line naming the case, the file, what was found, what was expected and what to do.
     """
-    if case.pet is None:
+    if case.pet is None and needs_pet:
         raise InputError(f"case {case.case_id}: no PET file beside {case.ct}; add it or leave the case out")
-    ct, pet = _read(case, case.ct), _read(case, case.pet)
+    ct = _read(case, case.ct)
     check_finite(case, case.ct, ct.values)
-    check_finite(case, case.pet, pet.values)
-    check_not_swapped(case, ct.values, pet.values)
+    pet, warnings = _no_pet(case, ct) if case.pet is None else _read_pet(case, case.pet, ct)
     check_ct(case, ct.values)
-    suv = pet.values.astype(np.float32) * np.float32(case.pet_factor if case.pet_unit == "BQML" else 1.0)
-    check_pet(case, suv)
-    covered = covered_share(ct.grid, pet.grid)
-    if covered == 0:
-        raise InputError(
-            f"case {case.case_id}: {case.pet} lies outside {case.ct} in the patient; "
-            "expected PET and CT of one examination, so check which files belong together"
-        )
-    warnings = []
-    if covered < COVERAGE_WARNING:
-        warnings.append(f"case {case.case_id}: PET covers only {covered:.0%} of the CT; the rest is taken as SUV 0")
     target = None if case.target is None else _read(case, case.target)
     labels = None if target is None else check_target(case, target, ct.grid)
     return CheckedImages(
         Image(np.maximum(ct.values, OUTSIDE_CT_HU), ct.grid, ct.digest),
-        Image(np.maximum(suv, 0.0, out=suv), pet.grid, pet.digest),
+        pet,
         labels,
         None if target is None else target.digest,
-        tuple(warnings),
+        warnings,
     )
 
 
@@ -181,6 +172,30 @@ def _read(case: RawCase, path: Path) -> Image:
         return read_image(path)
     except InputError as error:
         raise InputError(f"case {case.case_id}: {error}") from None
+
+
+def _read_pet(case: RawCase, path: Path, ct: Image) -> tuple[Image, tuple[str, ...]]:
+    """The PET in SUV, checked, and warnings."""
+    pet = _read(case, path)
+    check_finite(case, path, pet.values)
+    check_not_swapped(case, ct.values, pet.values)
+    suv = pet.values.astype(np.float32) * np.float32(case.pet_factor if case.pet_unit == "BQML" else 1.0)
+    check_pet(case, suv)
+    covered = covered_share(ct.grid, pet.grid)
+    if covered == 0:
+        raise InputError(
+            f"case {case.case_id}: {path} lies outside {case.ct} in the patient; "
+            "expected PET and CT of one examination, so check which files belong together"
+        )
+    warning = f"case {case.case_id}: PET covers only {covered:.0%} of the CT; the rest is taken as SUV 0"
+    warnings = (warning,) if covered < COVERAGE_WARNING else ()
+    return Image(np.maximum(suv, 0.0, out=suv), pet.grid, pet.digest), warnings
+
+
+def _no_pet(case: RawCase, ct: Image) -> tuple[Image, tuple[str, ...]]:
+    """SUV 0 on the CT grid, and a warning."""
+    pet = Image(np.zeros(ct.grid.shape, dtype=np.float32), ct.grid, digest="")
+    return pet, (f"case {case.case_id}: no PET: it is taken as SUV 0 everywhere; look at this mask before use",)
 
 
 def _unit_advice(case: RawCase) -> str:

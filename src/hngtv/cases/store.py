@@ -156,6 +156,12 @@ class PreparedCase:
             return np.zeros((0, 3), dtype=np.int16)
         return np.array(self._open(level, "foreground"))
 
+    def slices_with_target(self, level: Level) -> NDArray[np.bool_]:
+        """Whether each axial slice (Z,) holds target."""
+        if not self.has_target:
+            return np.zeros(self.grid(level).shape[2], dtype=bool)
+        return np.asarray(self._open(level, "target").any(axis=(0, 1)))
+
     def _open(self, level: Level, name: str) -> NDArray:
         path = self.folder / array_name(level, name)
         try:

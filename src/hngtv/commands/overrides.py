@@ -15,6 +15,7 @@ PATH_KEYS = (
 WHAT_TO_GIVE = {
     "data.root": "a folder of cases or a cases.csv",
     "run_dir": "the folder for everything that the run writes",
+    "network.entry_point": "the name under which your package registers its network",
     "model": "the folder of a finished run",
     "predictions": "a folder of <case_id>.nii.gz",
     "targets": "a folder of cases or a cases.csv",

@@ -3,9 +3,15 @@
     hngtv predict model=RUN_DIR ct=FILE pet=FILE out=MASK.nii.gz
     hngtv predict model=RUN_DIR cases=FOLDER_OR_CSV out=DIR
 
+A patient without a PET is predicted by a run that was trained for that: with augment.pet_dropout, or on CT alone
+(fusion=ct_only in all stages). Its PET counts as SUV 0, with a warning; other runs refuse.
+
+With attention=true the alphas of the gates are written too, as MASK_gate2.nii.gz and so on: values in [0, 1] on the
+CT's grid, to be laid over it.
+
 The mask has the CT's grid, orientation and header (0 background, 1 GTVp, 2 GTVn); beside it lies a JSON with timings,
 the region of interest and the model's digest. With cases=, out/ also gets rois.csv, and cases that are already
-predicted by this model are skipped. A PET in Bq/mL needs a cases.csv with its factor.
+predicted by this model are skipped, but not with attention=true. A PET in Bq/mL needs a cases.csv with its factor.
 
 Exit status: 0 done, 1 some cases could not be predicted (listed), 2 bad settings or input.
 """
@@ -31,17 +37,22 @@ def run(settings: PredictSettings) -> None:
     import torch
 
     from hngtv.commands.log import logging_to
-    from hngtv.two_stage import load_model
+    from hngtv.two_stage import check_has_gates, load_model
 
     if settings.n_threads:
         torch.set_num_threads(settings.n_threads)
     with logging_to():
-        if settings.cases is not None:
-            make_folder(settings.out)
-            _predict_many(load_model(settings.model), settings)
-        else:
+        if settings.cases is None:
             _check_output(settings.out)
-            _predict_one(load_model(settings.model), settings)
+        else:
+            make_folder(settings.out)
+        model = load_model(settings.model)
+        if settings.attention:
+            check_has_gates(model)
+        if settings.cases is None:
+            _predict_one(model, settings)
+        else:
+            _predict_many(model, settings)
 
 
 def _check_output(out: Path) -> None:
@@ -54,23 +65,24 @@ def _check_output(out: Path) -> None:
 
 def _predict_one(model: "Model", settings: PredictSettings) -> None:
     from hngtv.cases.manifest import RawCase
-    from hngtv.two_stage import predict_case, write_prediction
+    from hngtv.two_stage import predict_case, write_attention, write_prediction
 
     assert settings.ct is not None
     started = time.perf_counter()
     case = RawCase(settings.out.name.removesuffix(".gz").removesuffix(".nii"), "", settings.ct, settings.pet, None)
-    prediction = predict_case(model, case)
+    prediction = predict_case(model, case, settings.attention)
     write_prediction(settings.out, prediction, case, model)
+    maps = write_attention(settings.out, prediction, case)
     _warn_of_fallback(prediction.roi)
     n_voxels = int((prediction.labels > 0).sum())
     log.info("%d tumour voxels, %.1f s from files to file", n_voxels, time.perf_counter() - started)
-    print(settings.out)
+    print(*[settings.out, *maps], sep="\n")
 
 
 def _predict_many(model: "Model", settings: PredictSettings) -> None:
     from hngtv.cases.manifest import load_cases
     from hngtv.localise.roi_table import read_rois, write_rois
-    from hngtv.two_stage import drop_prediction, is_predicted, predict_case, write_prediction
+    from hngtv.two_stage import drop_prediction, is_predicted, predict_case, write_attention, write_prediction
 
     assert settings.cases is not None
     table = settings.out / RunFolder(settings.out).rois.name
@@ -79,17 +91,18 @@ def _predict_many(model: "Model", settings: PredictSettings) -> None:
     cases = load_cases(settings.cases, _layout_of_training(model))
     for number, case in enumerate(cases, start=1):
         path = settings.out / f"{case.case_id}.nii.gz"
-        if case.case_id in rois and is_predicted(path, case, model):
+        if case.case_id in rois and not settings.attention and is_predicted(path, case, model):
             log.info("%d/%d %s: already predicted", number, len(cases), case.case_id)
             continue
         try:
-            prediction = predict_case(model, case)
+            prediction = predict_case(model, case, settings.attention)
         except InputError as error:
             drop_prediction(path)
             n_failed += 1
             log.error("%s", error)
             continue
         write_prediction(path, prediction, case, model)
+        write_attention(path, prediction, case)
         rois[case.case_id] = prediction.roi
         write_rois(table, rois.values())
         _warn_of_fallback(prediction.roi)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hngtv.config import CoarseLocaliser
+from hngtv.config import CoarseLocaliser, OnEmpty
 from hngtv.errors import InputError
 from hngtv.localise.roi_table import FOUND, Roi
 from hngtv.localise.rules import pet_rule_box
@@ -44,13 +44,22 @@ def find_box(
     if slices is not None:
         return Finding(grid.box_of(slices), float(np.mean(probability[mask])), FOUND)
     why = f"no component of probability {threshold:g} and {settings.min_component_ml:g} ml"
-    match settings.on_empty:
+    return fall_back(why, pet_suv, grid, settings.on_empty, case_id)
+
+
+def fall_back(why: str, pet_suv: NDArray, grid: Grid, on_empty: OnEmpty, case_id: str) -> Finding:
+    """What a localiser that found nothing answers.
+
+    Raises:
+        InputError: `on_empty` is "fail".
+    """
+    match on_empty:
         case "pet_rule":
             return Finding(pet_rule_box(pet_suv, grid), 0.0, f"fallback:pet_rule ({why})")
         case "whole_volume":
             return Finding(grid.bounds(), 0.0, f"fallback:whole_volume ({why})")
         case "fail":
-            raise InputError(f"{case_id}: the coarse localiser found {why}; localiser.on_empty=pet_rule goes on")
+            raise InputError(f"{case_id}: the localiser found {why}; localiser.on_empty=pet_rule goes on")
 
 
 def choose_threshold(rois: Mapping[float, Sequence[Roi]], min_covered: float) -> float:

@@ -1,15 +1,23 @@
 """The U-Net of Schlemper, Oktay et al. 2019 with attention gates on its skips, or without them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hngtv.networks.attention_gate import MultiAttentionGate, Variant
-from hngtv.networks.blocks import CONVOLUTIONS, POOLINGS, ConvBlock, PointwiseBlock, resize
+from hngtv.networks.blocks import (
+    CONVOLUTIONS,
+    POOLINGS,
+    ConvBlock,
+    PointwiseBlock,
+    crop_to,
+    pad_to_multiple,
+    resize,
+)
+from hngtv.networks.fusion import Fusion, ModalityStems, check_fusion, pet_encoder_widths, split_modalities
+from hngtv.networks.output import NetworkOutput, SegmentationNetwork
 
 DeepSupervision = Literal["none", "fused", "auxiliary"]
 
@@ -18,23 +26,7 @@ BACKGROUND_BIAS = 2.0
 probability just below 0.5 (docs/results.md). Source: our choice, after the prior of the focal loss, Lin et al. 2017."""
 
 
-@dataclass(frozen=True)
-class NetworkOutput:
-    """What a forward pass yields.
-
-    Attributes:
-        logits: (N, classes, X, Y, Z), full resolution.
-        auxiliary: Logits of the coarser decoder levels on their own grids, finest first; empty unless the network
-            has auxiliary deep supervision.
-        attention: Gate name to alpha (N, n_gates, X_l, Y_l, Z_l) in [0, 1], on the grid of the gated skip.
-    """
-
-    logits: Tensor
-    auxiliary: tuple[Tensor, ...]
-    attention: dict[str, Tensor]
-
-
-class AttentionUNet(nn.Module):
+class AttentionUNet(SegmentationNetwork):
     """U-Net with additive attention gates on all skips but the first.
 
     Any input size works: sides are padded by their edge values to a multiple of 2^(levels - 1), and the result is
@@ -53,6 +45,12 @@ class AttentionUNet(nn.Module):
             extension). "none": one head.
         open_gates: Let gates start open, as the paper asks.
         leak: Slope of the ReLUs below 0; 0 in the paper.
+        fusion: How CT and PET come together, see `Fusion`. For all but "early" the last channel is PET and the others
+            are CT, so `in_channels` is at least 2. "pet_gated" needs gates: that on the CT skip of a level takes its
+            gating signal from the next coarser level of a PET encoder, half as wide, rather than from the decoder.
+
+    Raises:
+        ValueError: The network cannot fuse its input as asked.
     """
 
     def __init__(
@@ -68,25 +66,45 @@ class AttentionUNet(nn.Module):
         deep_supervision: DeepSupervision = "fused",
         open_gates: bool = True,
         leak: float = 0.0,
+        fusion: Fusion = "early",
     ) -> None:
         super().__init__()
+        check_fusion(fusion, in_channels, widths, n_gates)
+        self.fusion = fusion
         self.deep_supervision = deep_supervision
         self.n_gates = n_gates
         n_levels = len(widths)
         convolution = CONVOLUTIONS[spatial_dims]
-        inputs = (in_channels, *widths[:-1])
-        self.encoder = nn.ModuleList(
-            ConvBlock(a, b, norm, spatial_dims, leak) for a, b in zip(inputs, widths, strict=True)
-        )
+
+        def build_encoder(channels: int, level_widths: Sequence[int]) -> nn.ModuleList:
+            inputs = (channels, *level_widths[:-1])
+            return nn.ModuleList(
+                ConvBlock(a, b, norm, spatial_dims, leak) for a, b in zip(inputs, level_widths, strict=True)
+            )
+
+        n_seen = {"ct_only": in_channels - 1, "pet_gated": in_channels - 1, "pet_only": 1}.get(fusion, in_channels)
+        self.encoder = build_encoder(n_seen, widths)
+        if fusion == "stems":
+            self.encoder[0] = ModalityStems(in_channels, widths[0], norm, spatial_dims, leak)
+        self.pet_encoder: nn.ModuleList | None = None
+        self.join: nn.Module | None = None
+        gating_widths = widths
+        if fusion == "pet_gated":
+            gating_widths = pet_encoder_widths(widths)
+            self.pet_encoder = build_encoder(1, gating_widths)
+            self.join = PointwiseBlock(widths[-1] + gating_widths[-1], widths[-1], norm, spatial_dims)
         self.pool = POOLINGS[spatial_dims](kernel_size=2)
         # decoder[level] and heads[level] work at the resolution of encoder[level]; gates[level - 1] on its skip.
         self.decoder = nn.ModuleList(
             ConvBlock(widths[level] + widths[level + 1], widths[level], norm, spatial_dims, leak)
             for level in range(n_levels - 1)
         )
-        self.gating = PointwiseBlock(widths[-1], widths[-1], norm, spatial_dims) if n_gates else None
+        by_decoder = n_gates and fusion != "pet_gated"
+        self.gating = PointwiseBlock(widths[-1], widths[-1], norm, spatial_dims) if by_decoder else None
         self.gates = nn.ModuleList(
-            MultiAttentionGate(widths[level], widths[level + 1], n_gates, variant, norm, spatial_dims, open_gates)
+            MultiAttentionGate(
+                widths[level], gating_widths[level + 1], n_gates, variant, norm, spatial_dims, open_gates
+            )
             for level in range(1, n_levels - 1)
             if n_gates
         )
@@ -99,8 +117,8 @@ class AttentionUNet(nn.Module):
 
     def _initialise(self) -> None:
         """Kaiming-normal 3 x 3 (x 3) convolutions, as in the released code, and heads that start at background."""
-        for block in (*self.encoder, *self.decoder):
-            for layer in block.children():
+        for block in (*self.encoder, *(self.pet_encoder or ()), *self.decoder):
+            for layer in block.modules():
                 if isinstance(layer, (nn.Conv2d, nn.Conv3d)):
                     nn.init.kaiming_normal_(layer.weight)
         for head in self.heads if self.fuse is None else [self.fuse]:
@@ -108,31 +126,39 @@ class AttentionUNet(nn.Module):
             nn.init.zeros_(bias)
             nn.init.constant_(bias[:1], BACKGROUND_BIAS)
 
-    def forward(self, images: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """Logits (N, classes, X, Y, Z) of images (N, C, X, Y, Z); with `return_attention` also the alphas by gate."""
-        output = self.run(images)
-        return (output.logits, output.attention) if return_attention else output.logits
-
     def run(self, images: Tensor) -> NetworkOutput:
         """The whole output of a forward pass; see `NetworkOutput`."""
         size = images.shape[2:]
-        skips = self._encode(_pad_to_multiple(images, 2 ** (len(self.encoder) - 1)))
-        levels, attention = self._decode(skips)
+        skips, uptake = self._encode(pad_to_multiple(images, 2 ** (len(self.encoder) - 1)))
+        levels, attention = self._decode(skips, uptake)
         logits = self._fuse_heads(levels)
         auxiliary = ()
         if self.deep_supervision == "auxiliary":
             auxiliary = tuple(head(level) for head, level in zip(self.heads[1:], levels[1:], strict=True))
-        return NetworkOutput(_crop_to(logits, size), auxiliary, attention)
+        return NetworkOutput(crop_to(logits, size), auxiliary, attention)
 
-    def _encode(self, features: Tensor) -> list[Tensor]:
-        skips = []
-        for level, block in enumerate(self.encoder):
+    def _encode(self, images: Tensor) -> tuple[list[Tensor], list[Tensor] | None]:
+        """Skips, finest first, and PET features of the same levels where they gate, else None."""
+        if self.fusion in ("early", "stems"):
+            return self._run_encoder(self.encoder, images), None
+        ct, pet = split_modalities(images)
+        skips = self._run_encoder(self.encoder, pet if self.fusion == "pet_only" else ct)
+        if self.pet_encoder is None or self.join is None:
+            return skips, None
+        uptake = self._run_encoder(self.pet_encoder, pet)
+        skips[-1] = self.join(torch.cat([skips[-1], uptake[-1]], dim=1))
+        return skips, uptake
+
+    def _run_encoder(self, encoder: nn.ModuleList, features: Tensor) -> list[Tensor]:
+        """Features of each level, finest first."""
+        levels = []
+        for level, block in enumerate(encoder):
             features = block(features if level == 0 else self.pool(features))
-            skips.append(features)
-        return skips
+            levels.append(features)
+        return levels
 
-    def _decode(self, skips: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Decoder features, finest first, and the alphas."""
+    def _decode(self, skips: list[Tensor], uptake: list[Tensor] | None) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Decoder features, finest first, and the alphas; gates listen to `uptake`, or without it to the decoder."""
         features = skips[-1]
         gating = features if self.gating is None else self.gating(features)
         levels: list[Tensor] = []
@@ -140,7 +166,8 @@ class AttentionUNet(nn.Module):
         for level in reversed(range(len(self.decoder))):
             skip = skips[level]
             if self.n_gates and level > 0:
-                skip, attention[f"gate{level + 1}"] = self.gates[level - 1](skip, gating)
+                signal = gating if uptake is None else uptake[level + 1]
+                skip, attention[f"gate{level + 1}"] = self.gates[level - 1](skip, signal)
             features = self.decoder[level](torch.cat([skip, resize(features, skip.shape[2:])], dim=1))
             gating = features
             levels.insert(0, features)
@@ -152,14 +179,3 @@ class AttentionUNet(nn.Module):
             return finest
         others = [resize(head(level), finest.shape[2:]) for head, level in zip(self.heads[1:], levels[1:], strict=True)]
         return self.fuse(torch.cat([finest, *others], dim=1))
-
-
-def _pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    padding = []
-    for side in reversed(images.shape[2:]):
-        padding += [0, -side % multiple]
-    return functional.pad(images, padding, mode="replicate") if any(padding) else images
-
-
-def _crop_to(maps: Tensor, size: torch.Size) -> Tensor:
-    return maps[(..., *(slice(0, side) for side in size))]

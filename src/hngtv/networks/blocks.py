@@ -1,5 +1,7 @@
 """The layers that the U-Net and its gates share, in two and three dimensions."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -7,7 +9,7 @@ from torch.nn import functional
 from hngtv.networks.convolution import Conv3d
 
 N_GROUPS = 8
-"""Groups of group normalisation. Source: our choice."""
+"""Most groups of group normalisation; fewer where they do not divide the channels. Source: our choice."""
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: Conv3d}
 NORMS = {
@@ -22,7 +24,8 @@ POOLINGS = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 def build_norm(kind: str, n_channels: int, spatial_dims: int) -> nn.Module:
     """A normalisation layer with trainable scale and shift: "batch", "instance" or "group"."""
     if kind == "group":
-        return nn.GroupNorm(min(N_GROUPS, n_channels), n_channels)
+        n_groups = max(n for n in range(1, N_GROUPS + 1) if n_channels % n == 0)
+        return nn.GroupNorm(n_groups, n_channels)
     return NORMS[kind, spatial_dims](n_channels, affine=True)
 
 
@@ -32,6 +35,24 @@ def resize(maps: Tensor, size: torch.Size) -> Tensor:
         return maps
     mode = "trilinear" if maps.dim() == 5 else "bilinear"
     return functional.interpolate(maps, size=tuple(size), mode=mode, align_corners=False)
+
+
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """Images (N, C, ...) whose sides are padded at their end, by edge values, to multiples of a number."""
+    return pad_to(images, [-(-side // multiple) * multiple for side in images.shape[2:]])
+
+
+def pad_to(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Images (N, C, ...) whose sides are padded at their end, by edge values, to a spatial size no smaller."""
+    padding = []
+    for side, wanted in zip(reversed(images.shape[2:]), reversed(size), strict=True):
+        padding += [0, wanted - side]
+    return functional.pad(images, padding, mode="replicate") if any(padding) else images
+
+
+def crop_to(maps: Tensor, size: torch.Size) -> Tensor:
+    """Undo `pad_to`: maps (..., X, Y[, Z]) cut at their end to a spatial size."""
+    return maps[(..., *(slice(0, side) for side in size))]
 
 
 class ConvBlock(nn.Sequential):

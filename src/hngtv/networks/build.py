@@ -6,36 +6,48 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from hngtv.config import InferenceSettings, NetworkSettings
+from hngtv.config import InferenceSettings, NetworkSettings, UNetSettings
 from hngtv.networks.attention_unet import AttentionUNet
+from hngtv.networks.blocks import resize
+from hngtv.networks.output import SegmentationNetwork
+from hngtv.networks.peers import build_peer
 
 AXES = {"x": 2, "y": 3, "z": 4}
 """Dimension of each axis in a (N, C, X, Y, Z) tensor."""
 
 
-def build_network(settings: NetworkSettings, in_channels: int, out_channels: int) -> AttentionUNet:
-    """The network that the settings name; `out_channels` counts the background."""
-    match settings.name:
-        case "unet":
-            n_gates = 0
-        case "attention_unet":
-            n_gates = settings.n_gates
+def build_network(settings: NetworkSettings, in_channels: int, out_channels: int) -> SegmentationNetwork:
+    """The network that the settings name; `out_channels` counts the background.
+
+    Raises:
+        InputError: The user's own network cannot be loaded or built.
+    """
+    if not isinstance(settings, UNetSettings):
+        return build_peer(settings, in_channels, out_channels)
     return AttentionUNet(
         3,
         in_channels,
         out_channels,
         settings.widths,
-        n_gates=n_gates,
+        n_gates=settings.n_gates if settings.name == "attention_unet" else 0,
         variant=settings.gate_variant,
         norm=settings.norm,
         deep_supervision=settings.deep_supervision,
         open_gates=settings.open_gates,
         leak=settings.leak,
+        fusion=settings.fusion,
     )
 
 
 def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def to_fast_layout(network: nn.Module) -> None:
+    """Put weights into the memory layout that a CPU computes fastest in."""
+    is_3d = any(parameter.dim() == 5 for parameter in network.parameters())
+    layout = torch.channels_last_3d if is_3d else torch.channels_last
+    network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
 
 
 @torch.inference_mode()
@@ -65,6 +77,48 @@ def predict_probabilities(
     if total is None:
         raise ValueError("predict_probabilities needs at least one network")
     return total[0] / (len(networks) * 2 ** len(settings.flip_axes))
+
+
+@torch.inference_mode()
+def predict_attention(
+    network: SegmentationNetwork,
+    image: Tensor,
+    settings: InferenceSettings,
+    window_voxels: tuple[int, int, int],
+) -> dict[str, Tensor]:
+    """Alphas of a network's gates on one image, without flips.
+
+    Args:
+        network: In eval mode, on the device of `image`.
+        image: (C, X, Y, Z) float32, windowed.
+        settings: Whole volume or sliding window.
+        window_voxels: Size of the sliding window; where windows overlap, alphas are averaged.
+    Returns:
+        Gate name to (n_gates, X, Y, Z) in [0, 1], resized to the image; empty for a network without gates.
+    """
+    maps = _AttentionMaps(network)
+    n_gates = maps.count(image[None], window_voxels)
+    if not n_gates:
+        return {}
+    stacked = _forward(maps, image[None], settings, window_voxels)[0].float().clamp(0, 1)
+    return dict(zip(n_gates, stacked.split(list(n_gates.values())), strict=True))
+
+
+class _AttentionMaps(nn.Module):
+    """A network whose output is the alphas of all its gates as channels, resized to its input."""
+
+    def __init__(self, network: SegmentationNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        alphas = self.network.run(images).attention.values()
+        return torch.cat([resize(alpha, images.shape[2:]) for alpha in alphas], dim=1)
+
+    def count(self, images: Tensor, window_voxels: tuple[int, int, int]) -> dict[str, int]:
+        """Gates of each skip, by name, seen on one window."""
+        x, y, z = (slice(0, n) for n in window_voxels)
+        return {name: alpha.shape[1] for name, alpha in self.network.run(images[..., x, y, z]).attention.items()}
 
 
 def _flip_sets(axes: Sequence[str]) -> list[list[int]]:

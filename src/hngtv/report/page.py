@@ -15,6 +15,7 @@ from hngtv.errors import InputError
 from hngtv.metrics.score import CaseScore
 from hngtv.report import figures
 from hngtv.report.answer import MIN_CASES, answer_question, effect_rows
+from hngtv.report.attention import draw_history, load_history
 from hngtv.report.browse import pick_cases, view_of
 from hngtv.report.overlay import draw_case
 from hngtv.report.runs import Run, describe_arm
@@ -82,6 +83,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "effects": effect_rows(arms, scores, comparison.metric),
         "subgroups": subgroup_rows(comparison),
         "charts": _charts(comparison),
+        "attention": _attention(comparison),
         "overlays": _overlays(comparison),
         "failures": failure_rows(comparison.runs),
         "boxes": {run.localiser: _box_row(comparison.runs, run.localiser) for run in comparison.runs if run.rois},
@@ -139,6 +141,17 @@ def _charts(comparison: Comparison) -> dict[str, str]:
     if curves:
         charts["curves"] = lambda: figures.draw_curves(curves, colours)
     return {name: figures.data_url(draw()) for name, draw in charts.items()}
+
+
+def _attention(comparison: Comparison) -> dict[str, str]:
+    """For each arm with gates, what the gates of its first run looked at while they learnt, as a data URL."""
+    pictures = {}
+    for arm, runs in comparison.arms.items():
+        histories = [run.folder.fine / "attention.npz" for run in runs]
+        first = next((path for path in histories if path.is_file()), None)
+        if first is not None:
+            pictures[arm] = figures.data_url(draw_history(load_history(first)))
+    return pictures
 
 
 def _values_by_case(scores: Sequence[CaseScore], arm: str, metric: str) -> Values:

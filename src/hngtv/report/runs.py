@@ -52,7 +52,7 @@ class Run:
 
     @property
     def has_gates(self) -> bool:
-        return str(self.settings["network"]["name"]).startswith("attention")
+        return str(self.settings["network"]["name"]).endswith("attention_unet")
 
     @property
     def margin_mm(self) -> float:

@@ -21,10 +21,11 @@ TUMOUR_SUV = 2.5
 
 
 class Augmentation:
-    """Affine, flips and intensity changes; the same seed gives the same change."""
+    """Affine, flips and intensity changes of a crop or of an axial slice; the same seed gives the same change."""
 
-    def __init__(self, settings: AugmentSettings, crop_voxels: tuple[int, int, int]) -> None:
+    def __init__(self, settings: AugmentSettings, crop_voxels: tuple[int, ...]) -> None:
         self.settings = settings
+        n_axes = len(crop_voxels)
         angle = np.deg2rad(settings.rotation_deg)
         self.space = Compose(
             [
@@ -32,13 +33,17 @@ class Augmentation:
                     KEYS,
                     spatial_size=crop_voxels,
                     prob=settings.affine_probability,
-                    rotate_range=[angle] * 3,
-                    scale_range=[settings.scale] * 3,
+                    rotate_range=[angle] * (3 if n_axes == 3 else 1),
+                    scale_range=[settings.scale] * n_axes,
                     mode=("bilinear", "nearest"),
                     padding_mode="border",
                     cache_grid=True,
                 ),
-                *(RandFlipd(KEYS, prob=0.5, spatial_axis=AXES[axis]) for axis in settings.flip_axes),
+                *(
+                    RandFlipd(KEYS, prob=0.5, spatial_axis=AXES[axis])
+                    for axis in settings.flip_axes
+                    if AXES[axis] < n_axes
+                ),
             ]
         )
 
@@ -50,13 +55,17 @@ class Augmentation:
             target: (1, X, Y, Z) labels.
             seed: Decides every draw.
         Returns:
-            Image (2, *crop_voxels) float32, still in HU and SUV, and labels (1, *crop_voxels).
+            Image (2, *crop_voxels) float32, still in HU and SUV, and labels (1, *crop_voxels). A crop that lost its
+            PET has SUV 0 everywhere, as a patient without one.
         """
         self.space.set_random_state(seed=seed)
         changed: Any = self.space({"image": image, "target": target})
         draws = np.random.default_rng(seed)
         ct, pet = changed["image"].numpy()
         varied = np.stack([vary_ct(ct, self.settings, draws), vary_pet(pet, self.settings, draws)])
+        # The last draw: the others are the same with and without it.
+        if draws.random() < self.settings.pet_dropout:
+            varied[1] = 0
         return varied.astype(np.float32), changed["target"].numpy().astype(np.uint8)
 
 

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from hngtv.training.stage import StageModule
+from hngtv.training.stage import SegmentationStage
 
 
-class CoarseLocalisationModule(StageModule):
+class CoarseLocalisationModule(SegmentationStage):
     """Two classes: tumour of any kind (GTVp or GTVn) against everything else."""
 
     def classes_of(self, target: Tensor) -> Tensor:

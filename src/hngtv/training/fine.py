@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from hngtv.training.stage import StageModule
+from hngtv.training.stage import SegmentationStage
 
 
-class FineSegmentationModule(StageModule):
+class FineSegmentationModule(SegmentationStage):
     """Labels of the cohort: background, GTVp and, where the cohort has it, GTVn."""
 
     def classes_of(self, target: Tensor) -> Tensor:

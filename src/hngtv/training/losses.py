@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hngtv.config import LossSettings
-from hngtv.networks.attention_unet import NetworkOutput
+from hngtv.networks.output import NetworkOutput
 
 AUXILIARY_DECAY = 0.5
 """Weight of each coarser level against the one above it. Source: our choice; the paper gives no weights."""

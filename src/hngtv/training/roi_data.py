@@ -13,6 +13,7 @@ from hngtv.cases.intensity import window
 from hngtv.cases.store import Level, PreparedCase
 from hngtv.config import AugmentSettings, IntensitySettings, RoiSettings
 from hngtv.training.augment import READ_MARGIN, Augmentation
+from hngtv.training.slice_data import TrainingSlices
 from hngtv.volume.box import Box
 
 Slices = tuple[slice, slice, slice]
@@ -142,13 +143,13 @@ class RoiCropDataModule(pl.LightningDataModule):
     """Serves training crops of either stage.
 
     Args:
-        crops: The stream of crops.
+        crops: The stream of crops, or of slices.
         batch_size: Crops per step.
         start_step: Steps already done, when a killed run goes on.
         n_workers: Loader processes; 0 loads in the training process.
     """
 
-    def __init__(self, crops: TrainingCrops, batch_size: int, start_step: int, n_workers: int) -> None:
+    def __init__(self, crops: TrainingCrops | TrainingSlices, batch_size: int, start_step: int, n_workers: int) -> None:
         super().__init__()
         self.crops = crops
         self.batch_size = batch_size

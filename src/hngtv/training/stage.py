@@ -1,19 +1,41 @@
-"""What the two trained stages share: a network, a loss, an optimiser."""
+"""What the trained stages share: an optimiser and its plan; and, for those that segment, network and loss."""
 
 from abc import ABC, abstractmethod
 from typing import Any
 
 import pytorch_lightning as pl
-from torch import Tensor
+from torch import Tensor, nn
 
-from hngtv.config import LossSettings, NetworkSettings, OptimiserSettings, parse_settings
+from hngtv.config import LossSettings, OptimiserSettings, parse_network, parse_settings
 from hngtv.networks.build import build_network
+from hngtv.networks.output import SegmentationNetwork
 from hngtv.training.losses import SupervisedLoss
 from hngtv.training.schedule import build_optimiser, build_schedule
 
 
 class StageModule(pl.LightningModule, ABC):
     """A stage in training. Hyperparameters are plain containers, so that checkpoints load with `weights_only`.
+
+    Args:
+        optimiser: Its settings.
+        total_steps: Where the learning rate reaches 0; a time budget corrects it in training.
+    """
+
+    network: nn.Module
+
+    def __init__(self, optimiser: OptimiserSettings, total_steps: int) -> None:
+        super().__init__()
+        self.optimiser_settings = optimiser
+        self.total_steps = total_steps
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimiser = build_optimiser(self.network, self.optimiser_settings)
+        schedule = build_schedule(optimiser, self.optimiser_settings, lambda: self.total_steps)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class SegmentationStage(StageModule):
+    """A stage that labels voxels.
 
     Args:
         network: Plain `NetworkSettings`.
@@ -24,6 +46,8 @@ class StageModule(pl.LightningModule, ABC):
         total_steps: Where the learning rate reaches 0; a time budget corrects it in training.
     """
 
+    network: SegmentationNetwork
+
     def __init__(
         self,
         network: dict[str, Any],
@@ -33,11 +57,9 @@ class StageModule(pl.LightningModule, ABC):
         out_channels: int,
         total_steps: int,
     ) -> None:
-        super().__init__()
+        super().__init__(parse_settings(OptimiserSettings, optimiser), total_steps)
         self.save_hyperparameters()
-        self.optimiser_settings = parse_settings(OptimiserSettings, optimiser)
-        self.total_steps = total_steps
-        self.network = build_network(parse_settings(NetworkSettings, network), in_channels, out_channels)
+        self.network = build_network(parse_network(network), in_channels, out_channels)
         self.loss = SupervisedLoss(parse_settings(LossSettings, loss))
 
     @abstractmethod
@@ -57,8 +79,3 @@ class StageModule(pl.LightningModule, ABC):
         for name, alpha in output.attention.items():
             self.log(f"attention/{name}", alpha.detach().mean())
         return loss
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        optimiser = build_optimiser(self.network, self.optimiser_settings)
-        schedule = build_schedule(optimiser, self.optimiser_settings, lambda: self.total_steps)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

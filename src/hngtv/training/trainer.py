@@ -14,13 +14,15 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
 
 from hngtv.config import BudgetSettings, OptimiserSettings, TrainerSettings, plain
-from hngtv.networks.build import count_parameters
+from hngtv.networks.build import count_parameters, to_fast_layout
 from hngtv.run_folder import make_folder, read_json, write_json
+from hngtv.training.attention_history import AttentionHistory, WatchedCrop
 from hngtv.training.budget import BudgetCallback, training_clock
 from hngtv.training.checkpoint import AtomicCheckpointIO, checkpoint_step, save_weights
 from hngtv.training.curves import CurveWriter
 from hngtv.training.logger import RunLogger
 from hngtv.training.roi_data import RoiCropDataModule, TrainingCrops
+from hngtv.training.slice_data import TrainingSlices
 from hngtv.training.stage import StageModule
 
 ENDLESS = 10**7
@@ -48,6 +50,10 @@ class StageFolder:
         return self.root / "curves.csv"
 
     @property
+    def attention(self) -> Path:
+        return self.root / "attention.npz"
+
+    @property
     def weights(self) -> Path:
         return self.root / "model.pt"
 
@@ -57,7 +63,7 @@ class StageFolder:
 
     def clear(self) -> None:
         """Remove the stage's own files, the plan last: it tells whose files the others are."""
-        for file in (self.record, self.weights, self.curves, self.checkpoint, self.plan):
+        for file in (self.record, self.weights, self.curves, self.attention, self.checkpoint, self.plan):
             file.unlink(missing_ok=True)
 
 
@@ -72,16 +78,18 @@ class StagePlan:
         build_crops: From a number of items to the stream of crops.
         budget: Steps or seconds for this stage alone.
         seed: Of weights, order and augmentation.
+        watched: A crop whose alphas are kept; None for none.
     """
 
     label: str
     key: str
     build_module: Callable[[int], StageModule]
-    build_crops: Callable[[int], TrainingCrops]
+    build_crops: Callable[[int], TrainingCrops | TrainingSlices]
     budget: BudgetSettings
     optimiser: OptimiserSettings
     trainer: TrainerSettings
     seed: int
+    watched: WatchedCrop | None = None
 
 
 def train_stage(folder: StageFolder, plan: StagePlan, logger: RunLogger) -> dict[str, Any]:
@@ -128,7 +136,7 @@ def _seeded_module(plan: StagePlan, total_steps: int) -> StageModule:
     pl.seed_everything(plan.seed, verbose=False)
     module = plan.build_module(total_steps)
     if plan.trainer.channels_last:
-        module.network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+        to_fast_layout(module.network)
     return module
 
 
@@ -174,14 +182,21 @@ def _callbacks(folder: StageFolder, plan: StagePlan, budget: BudgetCallback) -> 
         enable_version_counter=False,
     )
     curves = CurveWriter(folder.curves, plan.label)
+    watcher = [AttentionHistory(folder.attention, plan.watched)] if plan.watched is not None else []
     bar = [TQDMProgressBar()] if sys.stderr.isatty() else []
-    return [budget, curves, *bar, WeightAveraging(avg_fn=ema(plan.optimiser.ema_decay)), checkpoint]
+    return [budget, curves, *watcher, *bar, WeightAveraging(avg_fn=ema(plan.optimiser.ema_decay)), checkpoint]
 
 
 def ema(decay: float) -> Callable[..., torch.Tensor]:
-    """Moving average of weights whose memory grows to `decay`, so that it forgets the start of a short training."""
+    """Moving average of weights whose memory grows to `decay`, so that it forgets the start of a short training.
+
+    Lightning averages the running statistics of batch normalisation along, so they stay those of the averaged weights.
+    Integers, such as the position index of shifted-window attention, are kept: their average would be rounded down.
+    """
 
     def average(averaged: torch.Tensor, current: torch.Tensor, n_averaged: Any) -> torch.Tensor:
+        if not averaged.is_floating_point():
+            return current
         n = int(n_averaged)
         momentum = min(decay, (1 + n) / (10 + n))
         return averaged * momentum + current * (1 - momentum)
@@ -190,7 +205,12 @@ def ema(decay: float) -> Callable[..., torch.Tensor]:
 
 
 def _finish(
-    folder: StageFolder, plan: StagePlan, module: StageModule, steps: int, used_s: float, crops: TrainingCrops
+    folder: StageFolder,
+    plan: StagePlan,
+    module: StageModule,
+    steps: int,
+    used_s: float,
+    crops: TrainingCrops | TrainingSlices,
 ) -> dict[str, Any]:
     save_weights(folder.weights, module.network)
     record = {

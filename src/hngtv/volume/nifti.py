@@ -70,16 +70,25 @@ def write_labels_like(path: Path, labels: NDArray[np.uint8], reference: Path) ->
         labels: (X, Y, Z) uint8 in RAS order, on the grid of `read_image(reference)`.
         reference: The file whose orientation and header the mask takes.
     """
+    _write_like(path, labels.astype(np.uint8, copy=False), reference)
+
+
+def write_map_like(path: Path, values: NDArray[np.float32], reference: Path) -> None:
+    """Write a map of real values, as `write_labels_like` writes a mask; float32."""
+    _write_like(path, values.astype(np.float32, copy=False), reference)
+
+
+def _write_like(path: Path, values: NDArray, reference: Path) -> None:
     source, _ = _load(reference)
     from_ras = nib.orientations.ornt_transform(
         nib.orientations.axcodes2ornt("RAS"), nib.orientations.io_orientation(source.affine)
     )
-    voxels = nib.orientations.apply_orientation(labels, from_ras)
+    voxels = nib.orientations.apply_orientation(values, from_ras)
     header = source.header.copy()
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(values.dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, 0
-    save_nifti(path, nib.Nifti1Image(voxels.astype(np.uint8), source.affine, header))
+    save_nifti(path, nib.Nifti1Image(voxels, source.affine, header))
 
 
 def save_nifti(path: Path, image: nib.Nifti1Image) -> None:

@@ -1,0 +1,36 @@
+"""What every segmenting network is, whoever wrote it, and what it returns."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """What a forward pass yields.
+
+    Attributes:
+        logits: (N, classes, X, Y, Z), full resolution.
+        auxiliary: Further logits for the loss, each on its own grid, finest first; empty unless the network has
+            auxiliary deep supervision.
+        attention: Name to alpha (N, n_maps, X_l, Y_l, Z_l) in [0, 1], on a grid of the network's choice; for an
+            attention gate that of the gated skip.
+    """
+
+    logits: Tensor
+    auxiliary: tuple[Tensor, ...]
+    attention: dict[str, Tensor]
+
+
+class SegmentationNetwork(nn.Module, ABC):
+    """A network that gives logits for images of any size."""
+
+    @abstractmethod
+    def run(self, images: Tensor) -> NetworkOutput:
+        """The whole output of a forward pass of images (N, C, X, Y, Z); see `NetworkOutput`."""
+
+    def forward(self, images: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Logits (N, classes, X, Y, Z) of images (N, C, X, Y, Z); with `return_attention` also the alphas by name."""
+        output = self.run(images)
+        return (output.logits, output.attention) if return_attention else output.logits
