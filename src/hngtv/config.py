@@ -101,11 +101,16 @@ class UNetSettings:
     n_gates: Annotated[int, Field(ge=0)] = 0
     open_gates: bool = True
     leak: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    strides: tuple[Size, ...] | None = None
     fusion: Literal["early", "stems", "pet_gated", "ct_only", "pet_only"] = "early"
 
     def __post_init__(self) -> None:
         if self.name == "attention_unet" and (self.n_gates < 1 or len(self.widths) < 3):
             raise ValueError("attention_unet needs n_gates of 1 or more and at least 3 widths (the first skip is free)")
+        if self.strides is not None and len(self.strides) != len(self.widths) - 1:
+            raise ValueError(
+                f"strides needs one less entry than widths, {len(self.widths) - 1}: one for each step down"
+            )
         if self.name == "unet" and self.fusion == "pet_gated":
             raise ValueError("fusion=pet_gated needs gates, which unet has not; take attention_unet")
         if self.fusion == "stems" and self.widths[0] < 2:
@@ -113,8 +118,10 @@ class UNetSettings:
 
     @property
     def total_stride(self) -> int:
-        """Voxels of the image to one of the coarsest level."""
-        return 2 ** (len(self.widths) - 1)
+        """Voxels of the image to one of the coarsest level, along the axis where there are most."""
+        if self.strides is None:
+            return 2 ** (len(self.widths) - 1)
+        return max(math.prod(along) for along in zip(*self.strides, strict=True))
 
 
 @settings_group

@@ -122,6 +122,7 @@ def test_arms_differ_in_localiser_roi_and_gates_alone() -> None:
         ("fold=9", ["fold", "9", "4"]),
         ("fold=x", ["fold", "x", "all"]),
         ("network.widths=[8]", ["network.widths"]),
+        ("network.strides=[[2,2,1]]", ["network", "strides", "3"]),
         ("roi.crop_voxels=[1,2]", ["roi.crop_voxels", "3"]),
         ("intensity.ct_windows_hu=[[240,-160]]", ["intensity", "ct_windows_hu"]),
         ("seed=-1", ["seed", "-1"]),

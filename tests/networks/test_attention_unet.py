@@ -1,10 +1,12 @@
 """The U-Net: parameter counts of the released networks, shapes, sizes, gates."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hngtv.networks.attention_gate import AttentionGate
+from hngtv.networks.attention_gate import AttentionGate, Variant
 from hngtv.networks.attention_unet import AttentionUNet, DeepSupervision
 from hngtv.networks.build import count_parameters
 
@@ -122,3 +124,33 @@ def test_every_weight_that_is_there_is_trained(deep_supervision: DeepSupervision
     torch.stack([logits.square().mean() for logits in (output.logits, *output.auxiliary)]).sum().backward()
     unreached = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert unreached == []
+
+
+@pytest.mark.parametrize("variant", ["paper", "reference"])
+def test_strides_may_differ_by_axis(variant: Variant) -> None:
+    """Thick slices: z is not halved on the first step, so its sides are multiples of 4 and x and y of 8."""
+    net = AttentionUNet(
+        3, 2, 3, (4, 8, 8, 8), variant=variant, norm="instance", strides=[(2, 2, 1), 2, 2], deep_supervision="auxiliary"
+    ).eval()
+    assert net.total_stride == (8, 8, 4)
+    output = net.run(torch.randn(1, 2, 24, 16, 12))
+    assert [tuple(level.shape[2:]) for level in output.auxiliary] == [(12, 8, 12), (6, 4, 6)]
+    assert {name: tuple(alpha.shape[2:]) for name, alpha in output.attention.items()} == {
+        "gate3": (6, 4, 6),
+        "gate2": (12, 8, 12),
+    }
+    odd = net(torch.randn(1, 2, 19, 13, 5))
+    assert isinstance(odd, torch.Tensor)
+    assert odd.shape == (1, 3, 19, 13, 5)
+
+
+def test_strided_gate_has_the_kernel_of_its_step() -> None:
+    net = AttentionUNet(3, 1, 2, (4, 8, 8), variant="reference", strides=[2, (2, 2, 1)])
+    gate = net.gates[0].get_submodule("gates.0")
+    assert gate.get_parameter("theta.weight").shape[2:] == (2, 2, 1)
+
+
+@pytest.mark.parametrize("strides", [[2], [2, (2, 2)], [2, (2, 0, 2)], [2, 2, 2]])
+def test_strides_that_do_not_fit_are_refused(strides: list[Any]) -> None:
+    with pytest.raises(ValueError, match=r"strides: got .* expected 2 of them for 3 levels"):
+        AttentionUNet(3, 1, 2, (4, 8, 8), strides=strides)

@@ -53,14 +53,15 @@ class AttentionGate(nn.Module):
         skip_channels: Channels of x.
         gating_channels: Channels of g.
         variant: "paper": W_x is 1 x 1 x 1 and the sum is taken after resizing to the grid of g; the output is alpha x.
-            "reference": W_x is a strided 2 x 2 x 2 convolution, and the output passes a 1 x 1 x 1 convolution with
-            normalisation. "sononet": W_x is 1 x 1 x 1, W_g has no bias and is resized to the grid of x, alpha is
+            "reference": W_x is a strided convolution, 2 x 2 x 2 by default, and the output passes a 1 x 1 x 1
+            convolution with normalisation. "sononet": W_x is 1 x 1 x 1, W_g has no bias and is resized to the grid of x, alpha is
             `normalise_by_sum` of q and the output alpha x, as in the released classifier.
         norm: "batch" or "instance", used by the reference variant.
         spatial_dims: 2 or 3.
         open_start: Start with alpha near `sigmoid(OPEN_BIAS)` everywhere (psi weights zero), else PyTorch's default.
             Not for "sononet", whose alpha sums to 1.
         inner_channels: F_int; None for `skip_channels`, as in the released CT networks.
+        stride: Of the reference's W_x, a number or one for each axis: from the grid of x to that of g.
     """
 
     def __init__(
@@ -72,12 +73,13 @@ class AttentionGate(nn.Module):
         spatial_dims: int = 3,
         open_start: bool = True,
         inner_channels: int | None = None,
+        stride: int | tuple[int, ...] = 2,
     ) -> None:
         super().__init__()
         convolution = CONVOLUTIONS[spatial_dims]
         width = inner_channels or skip_channels
         self.variant = variant
-        side = 2 if variant == "reference" else 1
+        side = stride if variant == "reference" else 1
         self.theta = convolution(skip_channels, width, kernel_size=side, stride=side, bias=False)
         self.phi = convolution(gating_channels, width, kernel_size=1, bias=variant != "sononet")
         self.psi = convolution(width, 1, kernel_size=1)
@@ -125,10 +127,11 @@ class MultiAttentionGate(nn.Module):
         norm: str,
         spatial_dims: int,
         open_start: bool,
+        stride: int | tuple[int, ...] = 2,
     ) -> None:
         super().__init__()
         self.gates = nn.ModuleList(
-            AttentionGate(skip_channels, gating_channels, variant, norm, spatial_dims, open_start)
+            AttentionGate(skip_channels, gating_channels, variant, norm, spatial_dims, open_start, stride=stride)
             for _ in range(n_gates)
         )
         fused = n_gates > 1 or variant == "reference"

@@ -1,5 +1,6 @@
 """The U-Net of Schlemper, Oktay et al. 2019 with attention gates on its skips, or without them."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -26,11 +27,29 @@ BACKGROUND_BIAS = 2.0
 probability just below 0.5 (docs/results.md). Source: our choice, after the prior of the focal loss, Lin et al. 2017."""
 
 
+def _steps_of(strides: Sequence[int | Sequence[int]] | None, n_levels: int, spatial_dims: int) -> list[tuple[int, ...]]:
+    """Strides of each step down, one for each axis.
+
+    Raises:
+        ValueError: Not one for each step, or not one for each axis.
+    """
+    steps = [
+        (stride,) * spatial_dims if isinstance(stride, int) else tuple(stride)
+        for stride in (strides if strides is not None else [2] * (n_levels - 1))
+    ]
+    if len(steps) != n_levels - 1 or any(len(step) != spatial_dims or min(step) < 1 for step in steps):
+        raise ValueError(
+            f"strides: got {strides}, expected {n_levels - 1} of them for {n_levels} levels, "
+            f"each a number or {spatial_dims} numbers, all 1 or more"
+        )
+    return steps
+
+
 class AttentionUNet(SegmentationNetwork):
     """U-Net with additive attention gates on all skips but the first.
 
-    Any input size works: sides are padded by their edge values to a multiple of 2^(levels - 1), and the result is
-    cropped back.
+    Any input size works: sides are padded by their edge values to a multiple of the product of the strides along each
+    axis, 2^(levels - 1) by default, and the result is cropped back.
 
     Args:
         spatial_dims: 2 or 3.
@@ -45,12 +64,14 @@ class AttentionUNet(SegmentationNetwork):
             extension). "none": one head.
         open_gates: Let gates start open, as the paper asks.
         leak: Slope of the ReLUs below 0; 0 in the paper.
+        strides: From each level to the next coarser one, a number or one for each axis, such as (2, 2, 1) for thick
+            slices; None for 2 everywhere.
         fusion: How CT and PET come together, see `Fusion`. For all but "early" the last channel is PET and the others
             are CT, so `in_channels` is at least 2. "pet_gated" needs gates: that on the CT skip of a level takes its
             gating signal from the next coarser level of a PET encoder, half as wide, rather than from the decoder.
 
     Raises:
-        ValueError: The network cannot fuse its input as asked.
+        ValueError: The network cannot fuse its input as asked, or `strides` do not fit the levels or axes.
     """
 
     def __init__(
@@ -66,6 +87,7 @@ class AttentionUNet(SegmentationNetwork):
         deep_supervision: DeepSupervision = "fused",
         open_gates: bool = True,
         leak: float = 0.0,
+        strides: Sequence[int | Sequence[int]] | None = None,
         fusion: Fusion = "early",
     ) -> None:
         super().__init__()
@@ -74,6 +96,8 @@ class AttentionUNet(SegmentationNetwork):
         self.deep_supervision = deep_supervision
         self.n_gates = n_gates
         n_levels = len(widths)
+        steps = _steps_of(strides, n_levels, spatial_dims)
+        self.total_stride = tuple(math.prod(along) for along in zip(*steps, strict=True))
         convolution = CONVOLUTIONS[spatial_dims]
 
         def build_encoder(channels: int, level_widths: Sequence[int]) -> nn.ModuleList:
@@ -93,7 +117,7 @@ class AttentionUNet(SegmentationNetwork):
             gating_widths = pet_encoder_widths(widths)
             self.pet_encoder = build_encoder(1, gating_widths)
             self.join = PointwiseBlock(widths[-1] + gating_widths[-1], widths[-1], norm, spatial_dims)
-        self.pool = POOLINGS[spatial_dims](kernel_size=2)
+        self.pools = nn.ModuleList(POOLINGS[spatial_dims](kernel_size=step) for step in steps)
         # decoder[level] and heads[level] work at the resolution of encoder[level]; gates[level - 1] on its skip.
         self.decoder = nn.ModuleList(
             ConvBlock(widths[level] + widths[level + 1], widths[level], norm, spatial_dims, leak)
@@ -103,7 +127,7 @@ class AttentionUNet(SegmentationNetwork):
         self.gating = PointwiseBlock(widths[-1], widths[-1], norm, spatial_dims) if by_decoder else None
         self.gates = nn.ModuleList(
             MultiAttentionGate(
-                widths[level], gating_widths[level + 1], n_gates, variant, norm, spatial_dims, open_gates
+                widths[level], gating_widths[level + 1], n_gates, variant, norm, spatial_dims, open_gates, steps[level]
             )
             for level in range(1, n_levels - 1)
             if n_gates
@@ -129,7 +153,7 @@ class AttentionUNet(SegmentationNetwork):
     def run(self, images: Tensor) -> NetworkOutput:
         """The whole output of a forward pass; see `NetworkOutput`."""
         size = images.shape[2:]
-        skips, uptake = self._encode(pad_to_multiple(images, 2 ** (len(self.encoder) - 1)))
+        skips, uptake = self._encode(pad_to_multiple(images, self.total_stride))
         levels, attention = self._decode(skips, uptake)
         logits = self._fuse_heads(levels)
         auxiliary = ()
@@ -153,7 +177,7 @@ class AttentionUNet(SegmentationNetwork):
         """Features of each level, finest first."""
         levels = []
         for level, block in enumerate(encoder):
-            features = block(features if level == 0 else self.pool(features))
+            features = block(features if level == 0 else self.pools[level - 1](features))
             levels.append(features)
         return levels
 

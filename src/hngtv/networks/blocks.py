@@ -37,9 +37,10 @@ def resize(maps: Tensor, size: torch.Size) -> Tensor:
     return functional.interpolate(maps, size=tuple(size), mode=mode, align_corners=False)
 
 
-def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """Images (N, C, ...) whose sides are padded at their end, by edge values, to multiples of a number."""
-    return pad_to(images, [-(-side // multiple) * multiple for side in images.shape[2:]])
+def pad_to_multiple(images: Tensor, multiples: Sequence[int]) -> Tensor:
+    """Images (N, C, ...) whose sides are padded at their end, by edge values, to multiples of a number for each."""
+    sides = zip(images.shape[2:], multiples, strict=True)
+    return pad_to(images, [-(-side // multiple) * multiple for side, multiple in sides])
 
 
 def pad_to(images: Tensor, size: Sequence[int]) -> Tensor:

@@ -35,6 +35,7 @@ def build_network(settings: NetworkSettings, in_channels: int, out_channels: int
         deep_supervision=settings.deep_supervision,
         open_gates=settings.open_gates,
         leak=settings.leak,
+        strides=settings.strides,
         fusion=settings.fusion,
     )
 
