@@ -54,8 +54,8 @@ class AttentionGate(nn.Module):
         gating_channels: Channels of g.
         variant: "paper": W_x is 1 x 1 x 1 and the sum is taken after resizing to the grid of g; the output is alpha x.
             "reference": W_x is a strided convolution, 2 x 2 x 2 by default, and the output passes a 1 x 1 x 1
-            convolution with normalisation. "sononet": W_x is 1 x 1 x 1, W_g has no bias and is resized to the grid of x, alpha is
-            `normalise_by_sum` of q and the output alpha x, as in the released classifier.
+            convolution with normalisation. "sononet": W_x is 1 x 1 x 1, W_g has no bias and is resized to the grid
+            of x, alpha is `normalise_by_sum` of q and the output alpha x, as in the released classifier.
         norm: "batch" or "instance", used by the reference variant.
         spatial_dims: 2 or 3.
         open_start: Start with alpha near `sigmoid(OPEN_BIAS)` everywhere (psi weights zero), else PyTorch's default.
