@@ -11,6 +11,7 @@ from hngtv.cases.store import GridSettings, PreparedCase
 from hngtv.commands.entry import compose
 from hngtv.commands.run import layout_of
 from hngtv.config import RunSettings, TrainedLocaliser, parse_settings
+from hngtv.errors import InputError
 from hngtv.out_of_fold import CoarseStation
 from hngtv.run_folder import RunFolder, read_csv, read_json
 from hngtv.training.logger import RunLogger
@@ -101,6 +102,7 @@ def test_slices_are_fine_tuned_in_two_steps(prepared: tuple[Path, list[PreparedC
     assert any(not torch.equal(final[name], heads[name]) for name in heads), "all weights are trained on"
     assert used.steps == 4 * 2, "0.7 of 12 steps, by two inner models, in two steps"
     assert [roi.case_id for roi in rois] == [case.case_id for case in cases]
+    assert (folder.coarse / "inner_0/heads/training.json").is_file(), "the run folder tells all that was spent"
     boxes = read_csv(folder.attention_boxes, ("case_id", "iou"))
     assert len(boxes) == sum(int(case.slices_with_target("fine").sum()) for case in cases)
 
@@ -116,3 +118,15 @@ def test_a_finished_stage_of_slices_is_not_trained_again(
     assert first == second
     assert caplog.text.count("already trained") == 2
     assert not RunFolder(tmp_path / "two").attention_boxes.exists()
+
+
+def test_nothing_found_at_a_threshold_that_is_not_chosen_is_no_failure(
+    prepared: tuple[Path, list[PreparedCase]], tmp_path: Path
+) -> None:
+    root, cases = prepared
+    changes = {"localiser__on_empty": "fail", "localiser__min_covered": 1.0}
+    found = station(cases, settings_of(root, localiser__thresholds="[1.0, 0.0]", **changes))
+    assert not any(roi.is_fallback for roi in found.walk(RunFolder(tmp_path / "one"), RunLogger())[0])
+    lost = station(cases, settings_of(root, localiser__thresholds="[1.0]", **changes))
+    with pytest.raises(InputError, match=r"4 training case.*on_empty.*tiny_00"):
+        lost.walk(RunFolder(tmp_path / "two"), RunLogger())

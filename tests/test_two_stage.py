@@ -19,7 +19,7 @@ from hngtv.networks.blocks import resize
 from hngtv.networks.build import build_network, predict_attention
 from hngtv.run_folder import RunFolder, read_json, write_json
 from hngtv.training.checkpoint import save_weights
-from hngtv.two_stage import is_predicted, load_model, paste_back, predict_case, write_attention, write_prediction
+from hngtv.two_stage import attention_paths, is_predicted, load_model, paste_back, predict_case, write_prediction
 from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import read_image
@@ -297,7 +297,8 @@ def test_attention_lies_on_the_ct_grid(make_run: Any, case: RawCase, tmp_path: P
     prediction = predict_case(model, case, with_attention=True)
     assert sorted(prediction.attention) == ["gate2_1", "gate2_2"]
     np.testing.assert_array_equal(prediction.labels, predict_case(model, case).labels)
-    files = write_attention(tmp_path / "mask.nii.gz", prediction, case)
+    write_prediction(tmp_path / "mask.nii.gz", prediction, case, model)
+    files = attention_paths(tmp_path / "mask.nii.gz", prediction)
     assert [file.name for file in files] == ["mask_gate2_1.nii.gz", "mask_gate2_2.nii.gz"]
     written, ct = read_image(files[0]), read_image(case.ct)
     assert written.grid == ct.grid
@@ -327,3 +328,25 @@ def test_attention_of_a_network_without_gates_is_refused_before_anything_is_writ
     assert run_command(command) == BAD_INPUT
     assert "no attention" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_maps_of_an_earlier_prediction_do_not_stay(make_run: Any, case: RawCase, tmp_path: Path) -> None:
+    model, path = load_model(make_run("single_stage_ag")), tmp_path / "mask.nii.gz"
+    write_prediction(path, predict_case(model, case, with_attention=True), case, model)
+    assert (tmp_path / "mask_gate2.nii.gz").is_file()
+    write_prediction(path, predict_case(model, case), case, model)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mask.json", "mask.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"inference__threshold": 0.1}, {"roi__margin_mm": 3}, {"intensity__pet_max_suv": 9}]
+)
+def test_a_mask_made_with_other_settings_is_not_taken_for_this_one(
+    changes: dict[str, object], make_run: Any, case: RawCase, tmp_path: Path
+) -> None:
+    model, other = load_model(make_run("two_stage_ag")), load_model(make_run("two_stage_ag", **changes))
+    path = tmp_path / "mask.nii.gz"
+    write_prediction(path, predict_case(model, case), case, model)
+    assert is_predicted(path, case, model)
+    assert not is_predicted(path, case, other)
+    assert not is_predicted(path, replace(case, pet_unit="BQML", pet_factor=0.5), model)

@@ -22,6 +22,7 @@ from hngtv.config import (
     TrainedLocaliser,
     plain,
 )
+from hngtv.errors import InputError
 from hngtv.localise.coarse_net import choose_threshold, mean_found
 from hngtv.localise.roi_table import Roi, read_rois, write_rois
 from hngtv.localise.rules import covered_fraction
@@ -101,7 +102,7 @@ class CoarseStation:
                 name = f"inner_{inner}"
                 for stage, plan in self._plans(inner, root / name):
                     records.append(train_stage(stage, plan, logger))
-                _copy_stage(StageFolder(root / name), StageFolder(folder.coarse / name))
+                    _copy_stage(stage, StageFolder(folder.coarse / stage.root.relative_to(root)))
             table, chosen = root / folder.rois.name, root / folder.coarse_threshold.name
             if not table.is_file():
                 networks = self._load_networks(root)
@@ -110,6 +111,7 @@ class CoarseStation:
                     write_slice_boxes(root / folder.attention_boxes.name, boxes)
                 rois = self._locate(networks)
                 threshold = choose_threshold(rois, self.localiser.min_covered)
+                self._check_found(rois[threshold])
                 held = {f"{tried:g}": round(mean_found(found), 4) for tried, found in rois.items()}
                 write_json(chosen, {"threshold": threshold, "covered": held})
                 write_rois(table, rois[threshold])
@@ -228,6 +230,15 @@ class CoarseStation:
             )
         return boxes
 
+    def _check_found(self, rois: Sequence[Roi]) -> None:
+        """Raise InputError for cases without a box, if `on_empty` is "fail"."""
+        lost = [f"{roi.case_id}: {roi.reason}" for roi in rois if roi.is_fallback]
+        if lost and self.localiser.on_empty == "fail":
+            raise InputError(
+                f"stage 1 found nothing in {len(lost)} training case(s), and localiser.on_empty is fail; "
+                f"localiser.on_empty=pet_rule goes on. {'; '.join(lost)}"
+            )
+
     def _locate(self, networks: Sequence[nn.Module]) -> dict[float, list[Roi]]:
         """At each threshold a box for each training case, from the inner model that never saw it."""
         inner_folds = self.inner_folds
@@ -239,6 +250,8 @@ class CoarseStation:
         (ct, pet), target = case.read_whole(localiser.level)
         grid = case.grid(localiser.level)
         volume = Volume(ct, pet, grid)
+        if localiser.on_empty == "fail":  # a threshold that finds nothing may not be the one that is chosen
+            localiser = replace(localiser, on_empty="whole_volume")
         inner = str(inner_folds[case.case_id])
         rois = []
         for found in find_rois([network], localiser, localiser.thresholds, volume, self.settings, case.case_id):

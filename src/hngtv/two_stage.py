@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from hngtv.cases.checks import CheckedImages, check_case
 from hngtv.cases.intensity import window
 from hngtv.cases.manifest import RawCase
 from hngtv.cases.prepare import Volume, prepare_images
-from hngtv.cases.store import GridSettings
+from hngtv.cases.store import GridSettings, pet_factor_of
 from hngtv.config import (
     CoarseLocaliser,
     InferenceSettings,
@@ -27,6 +27,7 @@ from hngtv.config import (
     TrainedLocaliser,
     WholeLocaliser,
     parse_settings,
+    plain,
 )
 from hngtv.errors import InputError
 from hngtv.localise.coarse_net import Finding, find_box
@@ -37,7 +38,7 @@ from hngtv.networks.build import build_network, predict_attention, predict_proba
 from hngtv.networks.output import SegmentationNetwork
 from hngtv.networks.slices import build_classifier, classify_slices
 from hngtv.networks.sononet import SonoNet
-from hngtv.run_folder import RunFolder, read_json, write_json
+from hngtv.run_folder import RunFolder, read_json, sha256_of, write_json
 from hngtv.volume.box import Box
 from hngtv.volume.components import remove_minor_components, remove_small_components
 from hngtv.volume.grid import Grid
@@ -67,7 +68,7 @@ class Model:
         coarse_threshold: Of tumour probability in stage 1.
         fine: The segmenting network.
         window_voxels: Size of its training crops.
-        digest: SHA-256 over all weights.
+        digest: SHA-256 over all weights and the settings that a prediction depends on.
     """
 
     settings: RunSettings
@@ -85,7 +86,7 @@ class Prediction:
     Attributes:
         labels: (X, Y, Z) uint8 in RAS order on the grid of the CT.
         roi: Where the tumour was looked for.
-        digests: SHA-256 of the CT and PET files; without "pet" where the PET was missing.
+        digests: SHA-256 of the files it was made from; without "pet" where the PET was missing.
         seconds: Time of each part.
         attention: Where asked for, gate name to alpha (X, Y, Z) in [0, 1] on the grid of the CT, 0 where the network
             did not look.
@@ -124,8 +125,16 @@ def load_model(run_dir: Path) -> Model:
     record = read_json(folder.fine / "training.json")
     fine = build_network(settings.network, settings.intensity.n_channels, record["n_classes"])
     load_weights(folder.fine / "model.pt", fine, digest.update)
+    digest.update(sha256_of(_what_decides_a_mask(settings)).encode())
     x, y, z = record["crop_voxels"]
     return Model(settings, tuple(coarse), threshold, fine, (x, y, z), digest.hexdigest())
+
+
+def _what_decides_a_mask(settings: RunSettings) -> list[Any]:
+    """The settings, beside the weights, that a prediction depends on."""
+    data = settings.data
+    groups = [settings.intensity, settings.localiser, settings.roi, settings.inference]
+    return [data.spacing_mm, data.coarse_spacing_mm, *map(plain, groups)]
 
 
 def build_localiser(localiser: TrainedLocaliser, in_channels: int) -> nn.Module:
@@ -190,16 +199,21 @@ def predict_case(model: Model, case: RawCase, with_attention: bool = False) -> P
     covered = None if images.target is None else covered_fraction(images.target, images.ct.grid, box)
     fold = "ensemble" if model.coarse else ""
     roi = Roi(case.case_id, localiser, fold, finding.box, finding.confidence, covered, finding.reason)
-    digests = {"ct": images.ct.digest}
-    if case.pet is not None:
-        digests["pet"] = images.pet.digest
+    digests = _digests(model, case)
     return Prediction(labels, roi, digests, clock.seconds, attention)
 
 
 def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: Model) -> None:
-    """Write a mask on the original CT grid and, beside it, a JSON with timings, ROI and model."""
+    """Write a mask on the original CT grid and, beside it, a JSON with timings, ROI and model, and attention maps.
+
+    The maps are named `<mask>_<gate>.nii.gz`; those of an earlier prediction are removed.
+    """
+    _drop_attention(path)
     write_labels_like(path, prediction.labels, case.ct)
     roi = prediction.roi
+    maps = attention_paths(path, prediction)
+    for file, alpha in zip(maps, prediction.attention.values(), strict=True):
+        write_map_like(file, alpha, case.ct)
     write_json(
         note_path(path),
         {
@@ -208,6 +222,7 @@ def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: M
             "model": model.digest,
             "mask": file_digest(path),
             "inputs": prediction.digests,
+            "attention": [file.name for file in maps],
             "roi_mm": [*roi.box.lower_mm, *roi.box.upper_mm],
             "confidence": roi.confidence,
             "reason": roi.reason,
@@ -216,14 +231,10 @@ def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: M
     )
 
 
-def write_attention(path: Path, prediction: Prediction, case: RawCase) -> list[Path]:
-    """Write alphas beside a mask, `<mask>_<gate>.nii.gz`, on the original CT grid; the files written."""
+def attention_paths(path: Path, prediction: Prediction) -> list[Path]:
+    """Where the attention maps of a prediction lie, beside its mask."""
     stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    files = []
-    for name, alpha in prediction.attention.items():
-        files.append(path.with_name(f"{stem}_{name}.nii.gz"))
-        write_map_like(files[-1], alpha, case.ct)
-    return files
+    return [path.with_name(f"{stem}_{name}.nii.gz") for name in prediction.attention]
 
 
 def note_path(path: Path) -> Path:
@@ -238,19 +249,36 @@ def is_predicted(path: Path, case: RawCase, model: Model) -> bool:
         return False
     made_by = read_json(note)
     try:
-        inputs = {"ct": file_digest(case.ct)}
-        if case.pet is not None:
-            inputs["pet"] = file_digest(case.pet)
-        wanted = {"model": model.digest, "mask": file_digest(path), "inputs": inputs}
+        wanted = {"model": model.digest, "mask": file_digest(path), "inputs": _digests(model, case)}
     except OSError:
         return False
     return wanted.items() <= made_by.items()
 
 
+def _digests(model: Model, case: RawCase) -> dict[str, str]:
+    """SHA-256 of the files that a prediction is made from, and the factor of a PET in Bq/mL."""
+    digests = {"ct": file_digest(case.ct)}
+    if case.pet is not None:
+        digests["pet"] = file_digest(case.pet)
+        if pet_factor_of(case) != 1.0:
+            digests["pet_factor"] = repr(pet_factor_of(case))
+    if isinstance(model.settings.localiser, OracleLocaliser) and case.target is not None:
+        digests["target"] = file_digest(case.target)
+    return digests
+
+
 def drop_prediction(path: Path) -> None:
-    """Remove a mask that is no longer true, and its note."""
+    """Remove a mask that is no longer true, its note and its attention maps."""
+    _drop_attention(path)
     path.unlink(missing_ok=True)
     note_path(path).unlink(missing_ok=True)
+
+
+def _drop_attention(path: Path) -> None:
+    """Remove the attention maps that the note beside a mask names."""
+    note = note_path(path)
+    for name in read_json(note).get("attention", []) if note.is_file() else []:
+        path.with_name(Path(name).name).unlink(missing_ok=True)
 
 
 def locate(model: Model, case_id: str, images: CheckedImages) -> Finding:

@@ -79,6 +79,13 @@ def test_box_is_around_the_attention_of_kept_slices() -> None:
     assert finding.box == Box((-30, -30, 220), (0, 10, 250))
 
 
+def test_every_run_of_slices_has_a_box_of_its_own_attention() -> None:
+    attention = np.zeros(GRID.shape, dtype=np.float32)
+    attention[7:9, 8:10, 7] = 0.5  # in the second run, less than in the first
+    attention[2:5, 3:7, 2:5] = 1.0
+    assert find(TUMOUR, attention).box == Box((-30, -30, 220), (40, 40, 280))
+
+
 def test_attention_that_is_nowhere_gives_whole_slices() -> None:
     assert find(TUMOUR, np.zeros(GRID.shape, dtype=np.float32)).box == Box((-50, -60, 220), (50, 60, 280))
 

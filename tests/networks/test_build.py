@@ -5,10 +5,19 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hngtv.config import InferenceSettings, UNetSettings
 from hngtv.networks.attention_unet import AttentionUNet
-from hngtv.networks.build import build_network, count_parameters, predict_probabilities
+from hngtv.networks.blocks import pad_to_multiple
+from hngtv.networks.build import (
+    build_network,
+    count_parameters,
+    predict_attention,
+    predict_probabilities,
+    to_fast_layout,
+)
+from hngtv.networks.output import NetworkOutput, SegmentationNetwork
 
 WINDOW = (8, 8, 8)
 
@@ -109,3 +118,30 @@ def test_networks_are_averaged_as_probabilities() -> None:
 def test_no_network_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one"):
         predict_probabilities([], torch.zeros(2, 4, 4, 4), inference(), WINDOW)
+
+
+class Pooled(SegmentationNetwork):
+    """A network whose attention is its image, pooled by 8."""
+
+    def run(self, images: Tensor) -> NetworkOutput:
+        padded = pad_to_multiple(images, (8, 8, 8))
+        return NetworkOutput(images, (), {"gate": functional.avg_pool3d(padded, 8)}, padded.shape[2:])
+
+
+@pytest.mark.parametrize("mode", ["whole_volume", "sliding_window"])
+@pytest.mark.parametrize("side", [33, 40, 41])
+def test_attention_lies_where_the_network_looked(mode: str, side: int) -> None:
+    """A bright block of 8 voxels is found at its place, also where the image is padded to be pooled."""
+    image = torch.zeros(1, side, 40, 40)
+    image[:, 16:24] = 1
+    alpha = predict_attention(Pooled(), image, inference(mode=mode), (40, 40, 40))["gate"][0, :, 20, 20]
+    centre = float((alpha * torch.arange(side)).sum() / alpha.sum())
+    assert centre == pytest.approx(19.5, abs=0.3)
+
+
+def test_layout_of_weights_of_any_rank() -> None:
+    network = nn.ModuleList([nn.Conv2d(2, 3, 3), nn.Conv3d(2, 3, 3), nn.Linear(2, 3)])
+    before = [parameter.clone() for parameter in network.parameters()]
+    to_fast_layout(network)
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    assert network[1].get_parameter("weight").is_contiguous(memory_format=torch.channels_last_3d)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hngtv.networks.slices import classify_slices, enlarge, merge_attention
-from hngtv.networks.sononet import SonoNet
+from hngtv.networks.sononet import ClassifierOutput, SonoNet
 
 
 def network(seed: int = 0, gated: bool = True) -> SonoNet:
@@ -53,3 +53,20 @@ def test_maps_merge_by_their_largest_values(merge: str, wanted: list[float]) -> 
     other = torch.tensor([[[[0.25, 0.25]]]]) * torch.tensor([1.0, 2.0])
     merged = merge_attention([coarse, other], torch.Size((1, 2)), merge)  # pyright: ignore[reportArgumentType]
     np.testing.assert_allclose(merged.ravel().numpy(), wanted)
+
+
+def test_attention_lies_where_it_looked_in_slices_that_pooling_does_not_divide() -> None:
+    class Looks(SonoNet):
+        """Attention is the first channel, pooled as a network pools it."""
+
+        def run(self, images: torch.Tensor) -> ClassifierOutput:
+            logits = torch.zeros(len(images), 2)
+            maps = {f"gate{n}": torch.nn.functional.avg_pool2d(images[:, :1], 4 * n) for n in (1, 2)}
+            return ClassifierOutput(logits, (logits,), (1.0,), maps)
+
+    image = torch.zeros(2, 27, 30, 1)
+    image[0, 12:16, 12:16] = 1
+    _, attention = classify_slices([Looks(2, 2, 8, True, "mean")], image, 2, "product")
+    assert attention is not None
+    along_x = attention[:, 14, 0]
+    assert float((along_x * torch.arange(27)).sum() / along_x.sum()) == pytest.approx(13.5, abs=0.3)

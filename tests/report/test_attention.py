@@ -20,8 +20,8 @@ def history(n_steps: int = 3) -> dict[str, np.ndarray]:
         "target": target,
         "steps": np.arange(n_steps) * 10,
         "tumour": rng.random((n_steps, 12, 10)),
-        "gate2": rng.random((n_steps, 2, 12, 10)),
-        "gate3": rng.random((n_steps, 1, 12, 10)),
+        "alpha:gate2": rng.random((n_steps, 2, 12, 10)),
+        "alpha:gate3": rng.random((n_steps, 1, 12, 10)),
     }
 
 

@@ -58,11 +58,11 @@ def test_alphas_are_kept_at_each_moment(prepared: list[PreparedCase], tmp_path: 
     train(AttentionHistory(tmp_path / "a.npz", crop), network, N_STEPS)
     with np.load(tmp_path / "a.npz") as kept:
         assert kept["steps"].tolist() == [0, 1, 4, 10, 20]
-        assert kept["gate2"].shape == (len(MOMENTS), 2, 16, 12)
+        assert kept["alpha:gate2"].shape == (len(MOMENTS), 2, 16, 12)
         assert kept["tumour"].shape == (len(MOMENTS), 16, 12)
         np.testing.assert_array_equal(kept["target"], crop.target[..., crop.z])
-        assert kept["gate2"][0].min() > 0.9, "gates start open"
-        assert not np.array_equal(kept["gate2"][0], kept["gate2"][-1])
+        assert kept["alpha:gate2"][0].min() > 0.9, "gates start open"
+        assert not np.array_equal(kept["alpha:gate2"][0], kept["alpha:gate2"][-1])
     assert network.network.training
 
 

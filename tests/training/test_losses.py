@@ -11,7 +11,7 @@ from hngtv.training.losses import AUXILIARY_DECAY, SupervisedLoss
 
 def loss_of(logits: Tensor, target: Tensor, *auxiliary: Tensor, dice: float = 1, ce: float = 1) -> Tensor:
     loss = SupervisedLoss(LossSettings(dice_weight=dice, cross_entropy_weight=ce))
-    return loss(NetworkOutput(logits, auxiliary, {}), target)
+    return loss(NetworkOutput(logits, auxiliary, {}, logits.shape[2:]), target)
 
 
 def example(n_classes: int = 3, side: int = 8) -> tuple[Tensor, Tensor]:

@@ -156,6 +156,12 @@ class PreparedCase:
             return np.zeros((0, 3), dtype=np.int16)
         return np.array(self._open(level, "foreground"))
 
+    def read_target_slice(self, level: Level, z: int) -> NDArray[np.uint8]:
+        """Labels (X, Y) of an axial slice; 0 without a target."""
+        if not self.has_target:
+            return np.zeros(self.grid(level).shape[:2], dtype=np.uint8)
+        return np.array(self._open(level, "target")[:, :, z])
+
     def slices_with_target(self, level: Level) -> NDArray[np.bool_]:
         """Whether each axial slice (Z,) holds target."""
         if not self.has_target:

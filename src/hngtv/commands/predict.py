@@ -65,14 +65,14 @@ def _check_output(out: Path) -> None:
 
 def _predict_one(model: "Model", settings: PredictSettings) -> None:
     from hngtv.cases.manifest import RawCase
-    from hngtv.two_stage import predict_case, write_attention, write_prediction
+    from hngtv.two_stage import attention_paths, predict_case, write_prediction
 
     assert settings.ct is not None
     started = time.perf_counter()
     case = RawCase(settings.out.name.removesuffix(".gz").removesuffix(".nii"), "", settings.ct, settings.pet, None)
     prediction = predict_case(model, case, settings.attention)
     write_prediction(settings.out, prediction, case, model)
-    maps = write_attention(settings.out, prediction, case)
+    maps = attention_paths(settings.out, prediction)
     _warn_of_fallback(prediction.roi)
     n_voxels = int((prediction.labels > 0).sum())
     log.info("%d tumour voxels, %.1f s from files to file", n_voxels, time.perf_counter() - started)
@@ -82,7 +82,7 @@ def _predict_one(model: "Model", settings: PredictSettings) -> None:
 def _predict_many(model: "Model", settings: PredictSettings) -> None:
     from hngtv.cases.manifest import load_cases
     from hngtv.localise.roi_table import read_rois, write_rois
-    from hngtv.two_stage import drop_prediction, is_predicted, predict_case, write_attention, write_prediction
+    from hngtv.two_stage import drop_prediction, is_predicted, predict_case, write_prediction
 
     assert settings.cases is not None
     table = settings.out / RunFolder(settings.out).rois.name
@@ -102,7 +102,6 @@ def _predict_many(model: "Model", settings: PredictSettings) -> None:
             log.error("%s", error)
             continue
         write_prediction(path, prediction, case, model)
-        write_attention(path, prediction, case)
         rois[case.case_id] = prediction.roi
         write_rois(table, rois.values())
         _warn_of_fallback(prediction.roi)

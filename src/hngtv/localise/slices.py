@@ -51,7 +51,10 @@ def find_slice_box(
     x, y, _ = (slice(0, n) for n in grid.shape)
     if settings.in_plane == "attention":
         assert scores.attention is not None
-        region = attention_region(scores.attention * kept, grid.spacing_mm, settings.attention)
+        region = np.zeros(grid.shape, dtype=bool)
+        for run in _runs_of(kept):
+            part = scores.attention[:, :, run]
+            region[:, :, run] = attention_region(part, grid.spacing_mm, settings.attention)
         found = bounding_slices(region)
         if found is not None:
             x, y, _ = found

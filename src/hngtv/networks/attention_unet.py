@@ -153,13 +153,14 @@ class AttentionUNet(SegmentationNetwork):
     def run(self, images: Tensor) -> NetworkOutput:
         """The whole output of a forward pass; see `NetworkOutput`."""
         size = images.shape[2:]
-        skips, uptake = self._encode(pad_to_multiple(images, self.total_stride))
+        padded = pad_to_multiple(images, self.total_stride)
+        skips, uptake = self._encode(padded)
         levels, attention = self._decode(skips, uptake)
         logits = self._fuse_heads(levels)
         auxiliary = ()
         if self.deep_supervision == "auxiliary":
             auxiliary = tuple(head(level) for head, level in zip(self.heads[1:], levels[1:], strict=True))
-        return NetworkOutput(crop_to(logits, size), auxiliary, attention)
+        return NetworkOutput(crop_to(logits, size), auxiliary, attention, padded.shape[2:])
 
     def _encode(self, images: Tensor) -> tuple[list[Tensor], list[Tensor] | None]:
         """Skips, finest first, and PET features of the same levels where they gate, else None."""

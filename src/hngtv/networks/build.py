@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from hngtv.config import InferenceSettings, NetworkSettings, UNetSettings
 from hngtv.networks.attention_unet import AttentionUNet
-from hngtv.networks.blocks import resize
 from hngtv.networks.output import SegmentationNetwork
 from hngtv.networks.peers import build_peer
 
@@ -46,9 +45,10 @@ def count_parameters(network: nn.Module) -> int:
 
 def to_fast_layout(network: nn.Module) -> None:
     """Put weights into the memory layout that a CPU computes fastest in."""
-    is_3d = any(parameter.dim() == 5 for parameter in network.parameters())
-    layout = torch.channels_last_3d if is_3d else torch.channels_last
-    network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in network.parameters():
+        if parameter.dim() in layouts:
+            parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.dim()])
 
 
 @torch.inference_mode()
@@ -113,8 +113,7 @@ class _AttentionMaps(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        alphas = self.network.run(images).attention.values()
-        return torch.cat([resize(alpha, images.shape[2:]) for alpha in alphas], dim=1)
+        return torch.cat(list(self.network.run(images).attention_like(images.shape[2:]).values()), dim=1)
 
     def count(self, images: Tensor, window_voxels: tuple[int, int, int]) -> dict[str, int]:
         """Gates of each skip, by name, seen on one window."""

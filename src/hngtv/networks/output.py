@@ -3,7 +3,10 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+
+from hngtv.networks.blocks import crop_to, resize
 
 
 @dataclass(frozen=True)
@@ -15,12 +18,18 @@ class NetworkOutput:
         auxiliary: Further logits for the loss, each on its own grid, finest first; empty unless the network has
             auxiliary deep supervision.
         attention: Name to alpha (N, n_maps, X_l, Y_l, Z_l) in [0, 1], on a grid of the network's choice; for an
-            attention gate that of the gated skip.
+            attention gate that of the gated skip. The maps span the image as the network saw it.
+        seen: Spatial size of that image: the input, padded at its end.
     """
 
     logits: Tensor
     auxiliary: tuple[Tensor, ...]
     attention: dict[str, Tensor]
+    seen: torch.Size
+
+    def attention_like(self, size: torch.Size) -> dict[str, Tensor]:
+        """The maps (N, n_maps, X, Y, Z) on the grid of an input of spatial size `size`: resized, padding cut off."""
+        return {name: crop_to(resize(alpha, self.seen), size) for name, alpha in self.attention.items()}
 
 
 class SegmentationNetwork(nn.Module, ABC):

@@ -1,6 +1,7 @@
 """Networks that others wrote, as drop-ins: MONAI's, and those that the user's own installed packages register."""
 
 import math
+import re
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -21,6 +22,9 @@ from hngtv.networks.convolution import Conv3d
 from hngtv.networks.output import NetworkOutput, SegmentationNetwork
 
 PeerSettings = MonaiAttentionUNetSettings | SegResNetSettings | DynUNetSettings | SwinUNETRSettings | OwnNetworkSettings
+
+MAP_NAME = re.compile(r"[A-Za-z0-9_-]+")
+"""Names of attention maps, which become names of files."""
 
 
 class PeerNetwork(SegmentationNetwork):
@@ -60,7 +64,7 @@ class PeerNetwork(SegmentationNetwork):
             self._check_logits(level, (len(images), self.out_channels, *padded.shape[2:]))
         self._check_attention(attention, len(images))
         finest, *auxiliary = (crop_to(level, size) for level in levels)
-        return NetworkOutput(finest, tuple(auxiliary), attention)
+        return NetworkOutput(finest, tuple(auxiliary), attention, padded.shape[2:])
 
     def _levels_of(self, logits: Any) -> Sequence[Any]:
         """Logits, then those of each auxiliary head, all of full size."""
@@ -81,6 +85,8 @@ class PeerNetwork(SegmentationNetwork):
         if not isinstance(attention, dict):
             raise InputError(f"{self.label} returned {_kind_of(attention)} as attention, expected a dict of tensors")
         for name, alpha in attention.items():
+            if not isinstance(name, str) or not MAP_NAME.fullmatch(name):
+                raise InputError(f"{self.label} named an attention map {name!r}, expected letters, digits, _ or -")
             if not isinstance(alpha, Tensor) or alpha.dim() != 5 or len(alpha) != n_images:
                 got = f"shape {tuple(alpha.shape)}" if isinstance(alpha, Tensor) else _kind_of(alpha)
                 raise InputError(

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hngtv.config import SonoNetSettings
-from hngtv.networks.blocks import resize
+from hngtv.networks.blocks import crop_to, pad_to_multiple, resize
 from hngtv.networks.sononet import MIN_SIDE, SonoNet
 
 Merge = Literal["mean", "max", "product"]
@@ -22,11 +22,11 @@ def build_classifier(settings: SonoNetSettings, in_channels: int, out_channels: 
 
 
 def enlarge(slices: Tensor, zoom: int) -> Tensor:
-    """Slices (N, C, X, Y) with each pixel drawn `zoom` times as large, and sides of at least `MIN_SIDE`."""
+    """Slices (N, C, X, Y) with each pixel drawn `zoom` times as large, padded by edge values to sides that pooling
+    divides, so that attention spans all of them."""
     if zoom > 1:
         slices = functional.interpolate(slices, scale_factor=zoom, mode="bilinear")
-    short = [max(0, MIN_SIDE - side) for side in slices.shape[2:]]
-    return functional.pad(slices, (0, short[1], 0, short[0]), mode="replicate") if any(short) else slices
+    return pad_to_multiple(slices, (MIN_SIDE, MIN_SIDE))
 
 
 @torch.inference_mode()
@@ -44,14 +44,15 @@ def classify_slices(
         Probability (Z,), and attention (X, Y, Z) with largest value 1 in each slice; None without gates.
     """
     slices = image.permute(3, 0, 1, 2)
-    size = torch.Size(side * zoom for side in slices.shape[2:])
     tumour, attention = [], []
     for batch in slices.split(SLICES_AT_ONCE):
-        outputs = [network.run(enlarge(batch, zoom)) for network in networks]
+        seen = enlarge(batch, zoom)
+        outputs = [network.run(seen) for network in networks]
         tumour.append(torch.stack([output.logits.softmax(dim=1)[:, 1] for output in outputs]).mean(dim=0))
+        size, wanted = seen.shape[2:], slices.shape[2:]
         maps = [merge_attention(list(output.attention.values()), size, merge) for output in outputs if output.attention]
         if maps:
-            attention.append(functional.avg_pool2d(torch.stack(maps).mean(dim=0), zoom))
+            attention.append(crop_to(functional.avg_pool2d(torch.stack(maps).mean(dim=0), zoom), wanted))
     if not attention:
         return torch.cat(tumour), None
     merged = _rescale(torch.cat(attention))
@@ -59,10 +60,7 @@ def classify_slices(
 
 
 def merge_attention(alphas: Sequence[Tensor], size: torch.Size, merge: Merge) -> Tensor:
-    """One map (N, 1, X, Y) from the maps of several gates, each resized to `size` with largest value 1.
-
-    Where an image had to grow to `MIN_SIDE`, `size` is smaller than what the network saw by a few pixels at the end.
-    """
+    """One map (N, 1, X, Y) from the maps of several gates, each resized to `size` with largest value 1."""
     maps = torch.stack([_rescale(resize(alpha, size)) for alpha in alphas])
     match merge:
         case "mean":

@@ -32,10 +32,11 @@ def load_history(path: Path) -> dict[str, NDArray]:
 def draw_history(history: dict[str, NDArray]) -> Figure:
     """Above CT, PET, truth and prediction; below a row for each gate, from the start of training to its end."""
     steps = history["steps"]
+    gates = {key.partition(":")[2]: history[key] for key in sorted(history) if key.startswith("alpha:")}
     maps = [
-        (f"{name}" if history[name].shape[1] == 1 else f"{name}, {number + 1}", history[name][:, number])
-        for name in sorted(name for name in history if name.startswith("gate"))
-        for number in range(history[name].shape[1])
+        (name if alphas.shape[1] == 1 else f"{name}, {number + 1}", alphas[:, number])
+        for name, alphas in gates.items()
+        for number in range(alphas.shape[1])
     ]
     n_columns, n_rows = max(4, len(steps)), 1 + len(maps)
     figure = Figure(figsize=(SIDE_INCHES * n_columns + 1.2, (SIDE_INCHES + 0.25) * n_rows + 0.5), layout="constrained")
@@ -50,7 +51,7 @@ def draw_history(history: dict[str, NDArray]) -> Figure:
     shown = None
     for row, (name, alphas) in zip(axes[1:], maps, strict=True):
         for number, (axis, alpha, step) in enumerate(zip(row, alphas, steps, strict=False)):
-            title = f"{name}\n" if number == 0 else "\n"
+            title = f"{plain(name)}\n" if number == 0 else "\n"
             shown = _show(axis, alpha, f"{title}step {step}, mean {alpha.mean():.2f}", "viridis", 0, 1)
     for axis in axes.flat:
         if axis.images and target.any() and not target.all():

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from hngtv.cases.intensity import window
 from hngtv.cases.store import PreparedCase
 from hngtv.config import IntensitySettings
-from hngtv.networks.blocks import resize
 from hngtv.run_folder import atomic_path
 from hngtv.training.stage import SegmentationStage
 
 MOMENTS = (0.0, 0.05, 0.2, 0.5, 1.0)
 """Shares of the training at which alphas are kept. Source: our choice; most changes early."""
+MAP_PREFIX = "alpha:"
+"""Before the names of attention maps, so that they can be told from the rest."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class AttentionHistory(pl.Callback):
     """Keeps the alphas of a watched crop at `MOMENTS` of training and writes them at its end.
 
     The file holds: `case_id`; `ct` (X, Y) in HU, `pet` in SUV, `target`; `steps` (T,); `tumour` (T, X, Y), the
-    probability; and for each gate its alphas (T, n_gates, X, Y), resized to the crop. The weights are those of the
-    step, not their moving average.
+    probability; and for each gate, under `MAP_PREFIX` and its name, its alphas (T, n_gates, X, Y), resized to the crop.
+    The weights are those of the step, not their moving average.
 
     Args:
         path: The `.npz` file; not written by a network without gates.
@@ -83,11 +84,11 @@ class AttentionHistory(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._record(trainer.global_step, pl_module)
-        gates = [name for name in self.records[0] if name not in ("step", "tumour")]
-        if not gates:
+        maps = [name for name in self.records[0] if name.startswith(MAP_PREFIX)]
+        if not maps:
             return
         (ct, pet), z = self.crop.image, self.crop.z
-        series = {name: np.stack([record[name].numpy() for record in self.records]) for name in ["tumour", *gates]}
+        series = {name: np.stack([record[name].numpy() for record in self.records]) for name in ["tumour", *maps]}
         with atomic_path(self.path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(
                 stream,
@@ -109,8 +110,8 @@ class AttentionHistory(pl.Callback):
         network.train()
         record: dict[str, Any] = {"step": step}
         record["tumour"] = 1 - output.logits.float().softmax(dim=1)[0, 0, ..., z].cpu()
-        for name, alpha in output.attention.items():
-            record[name] = resize(alpha.float(), image.shape[2:])[0, ..., z].cpu()
+        for name, alpha in output.attention_like(image.shape[2:]).items():
+            record[MAP_PREFIX + name] = alpha[0, ..., z].float().cpu()
         self.records.append(record)
 
     def state_dict(self) -> dict[str, Any]:

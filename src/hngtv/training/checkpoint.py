@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
@@ -24,6 +25,28 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+
+class RandomState(pl.Callback):
+    """Keeps the state of torch's generators in the checkpoint, so that dropout goes on where it was."""
+
+    def __init__(self) -> None:
+        self.restored: dict[str, torch.Tensor] | None = None
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        state = {"cpu": torch.get_rng_state()}
+        return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+    def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
+        self.restored = state_dict
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self.restored is None:
+            return
+        torch.set_rng_state(self.restored["cpu"].cpu())
+        if "cuda" in self.restored and torch.cuda.is_available():
+            torch.cuda.set_rng_state(self.restored["cuda"].cpu())
+        self.restored = None
 
 
 def save_weights(path: Path, network: nn.Module) -> None:

@@ -68,9 +68,7 @@ class TrainingSlices(Dataset[tuple[Tensor, Tensor]]):
     def _starts(self, case: PreparedCase, z: int, draws: np.random.Generator) -> list[int]:
         """First voxel along x and y: anywhere that shows some tumour of the slice; centred on a smaller image."""
         shape = case.grid(self.level).shape[:2]
-        x, y = (slice(0, side) for side in shape)
-        _, target = case.read_crop(self.level, (x, y, slice(z, z + 1)))
-        tumour = np.argwhere(target[..., 0])
+        tumour = np.argwhere(case.read_target_slice(self.level, z))
         anchor = tumour[draws.integers(len(tumour))] if len(tumour) else draws.integers(shape)
         starts = []
         for aimed, image, size in zip(anchor, shape, self.size, strict=True):

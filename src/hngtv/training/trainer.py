@@ -18,7 +18,7 @@ from hngtv.networks.build import count_parameters, to_fast_layout
 from hngtv.run_folder import make_folder, read_json, write_json
 from hngtv.training.attention_history import AttentionHistory, WatchedCrop
 from hngtv.training.budget import BudgetCallback, training_clock
-from hngtv.training.checkpoint import AtomicCheckpointIO, checkpoint_step, save_weights
+from hngtv.training.checkpoint import AtomicCheckpointIO, RandomState, checkpoint_step, save_weights
 from hngtv.training.curves import CurveWriter
 from hngtv.training.logger import RunLogger
 from hngtv.training.roi_data import RoiCropDataModule, TrainingCrops
@@ -184,7 +184,15 @@ def _callbacks(folder: StageFolder, plan: StagePlan, budget: BudgetCallback) -> 
     curves = CurveWriter(folder.curves, plan.label)
     watcher = [AttentionHistory(folder.attention, plan.watched)] if plan.watched is not None else []
     bar = [TQDMProgressBar()] if sys.stderr.isatty() else []
-    return [budget, curves, *watcher, *bar, WeightAveraging(avg_fn=ema(plan.optimiser.ema_decay)), checkpoint]
+    return [
+        budget,
+        curves,
+        RandomState(),
+        *watcher,
+        *bar,
+        WeightAveraging(avg_fn=ema(plan.optimiser.ema_decay)),
+        checkpoint,
+    ]
 
 
 def ema(decay: float) -> Callable[..., torch.Tensor]:
