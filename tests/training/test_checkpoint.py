@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from hngtv.errors import InputError
-from hngtv.training.checkpoint import AtomicCheckpointIO, checkpoint_step, save_weights
+from hngtv.training.checkpoint import AtomicCheckpointIO, RandomState, checkpoint_step, save_weights
 
 CHECKPOINT = {"global_step": 7, "state_dict": {"w": torch.arange(3.0)}}
 
@@ -65,3 +66,38 @@ def test_weights_are_saved_as_plain_tensors(tmp_path: Path) -> None:
     save_weights(tmp_path / "model.pt", network)
     loaded = torch.load(tmp_path / "model.pt", weights_only=True)
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.items())
+
+
+class Dropping(pl.LightningModule):
+    """One layer behind dropout, so that its weights depend on the generator's state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(8, 1)
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        return self.layer(torch.nn.functional.dropout(batch[0], 0.5)).square().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def train_dropping(n_steps: int, checkpoint: Path | None = None) -> tuple[Dropping, pl.Trainer]:
+    module = Dropping()
+    trainer = pl.Trainer(
+        max_steps=n_steps, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[RandomState()],
+    )  # fmt: skip
+    data = torch.utils.data.TensorDataset(torch.ones(6, 8))
+    trainer.fit(module, torch.utils.data.DataLoader(data), ckpt_path=checkpoint, weights_only=True)
+    return module, trainer
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dropout_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole, _ = train_dropping(6)
+    _, trainer = train_dropping(3)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    resumed, _ = train_dropping(6, tmp_path / "half.ckpt")
+    torch.testing.assert_close(resumed.layer.weight, whole.layer.weight, rtol=0, atol=0)
