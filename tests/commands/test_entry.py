@@ -48,7 +48,7 @@ def test_command_help_shows_docstring_settings_and_statuses(name: str, capsys: p
 def test_help_of_run_lists_the_options_of_every_group(capsys: pytest.CaptureFixture[str]) -> None:
     run_command(["run", "-h"])
     shown = capsys.readouterr().out
-    assert "localiser=coarse|oracle|whole" in shown
+    assert "localiser=coarse|oracle|slices|whole" in shown
     assert "experiment=" in shown
 
 
