@@ -1,5 +1,6 @@
 """The U-Net: parameter counts of the released networks, shapes, sizes, gates."""
 
+import re
 from typing import Any
 
 import pytest
@@ -154,3 +155,47 @@ def test_strided_gate_has_the_kernel_of_its_step() -> None:
 def test_strides_that_do_not_fit_are_refused(strides: list[Any]) -> None:
     with pytest.raises(ValueError, match=r"strides: got .* expected 2 of them for 3 levels"):
         AttentionUNet(3, 1, 2, (4, 8, 8), strides=strides)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"spatial_dims": 4}, "spatial_dims: got 4, allowed are 2, 3"),
+        ({"in_channels": 0}, "in_channels: got 0, allowed are 1 and more"),
+        ({"out_channels": 1}, "out_channels: got 1, allowed are 2 and more: count the background"),
+        ({"n_gates": -1}, "n_gates: got -1, allowed are 0 and more"),
+        ({"widths": (4, 8)}, "number of widths: got 2, allowed are 3 and more"),
+        ({"widths": (4, 0, 8)}, "least of the widths: got 0"),
+        ({"variant": "papr"}, "variant: got 'papr', allowed are paper, reference"),
+        ({"norm": "layer"}, "norm: got 'layer', allowed are batch, instance, group"),
+        ({"deep_supervision": True}, "deep_supervision: got True, allowed are none, fused, auxiliary"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        tiny_network(**changes)
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ((1, 3, 8, 8, 8), r"got images of shape \(1, 3, 8, 8, 8\), expected \(N, 2, X, Y, Z\)"),
+        ((1, 2, 8, 8), r"expected \(N, 2, X, Y, Z\)"),
+        ((1, 2, 8, 0, 8), "sides of 1 and more"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(shape: tuple[int, ...], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        tiny_network()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance", "group"])
+@pytest.mark.parametrize("training", [True, False])
+def test_images_of_one_voxel_at_the_coarsest_level_work(norm: str, training: bool) -> None:
+    network = tiny_network(norm=norm).train(training)
+    assert network(torch.zeros(1, 2, 4, 3, 1)).shape == (1, 3, 4, 3, 1)
+
+
+def test_attention_of_a_plain_network_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"return_attention=True.*n_gates=1"):
+        tiny_network(n_gates=0)(torch.zeros(1, 2, 8, 8, 8), return_attention=True)

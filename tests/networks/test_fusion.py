@@ -171,7 +171,7 @@ def test_one_channel_cannot_be_fused(fusion: Fusion) -> None:
 def test_ways_that_need_more_say_so() -> None:
     with pytest.raises(ValueError, match="n_gates=0"):
         AttentionUNet(3, 2, 2, (4, 8, 8), n_gates=0, fusion="pet_gated")
-    with pytest.raises(ValueError, match="2 widths"):
+    with pytest.raises(ValueError, match="number of widths: got 2"):
         AttentionUNet(3, 2, 2, (4, 8), fusion="pet_gated")
     with pytest.raises(ValueError, match=r"widths\[0\]=1"):
         AttentionUNet(3, 2, 2, (1, 8, 8), fusion="stems")

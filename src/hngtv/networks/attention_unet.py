@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from hngtv.networks.attention_gate import MultiAttentionGate, Variant
 from hngtv.networks.blocks import (
     CONVOLUTIONS,
+    NORM_NAMES,
     POOLINGS,
     ConvBlock,
     PointwiseBlock,
     crop_to,
-    pad_to_multiple,
+    pad_to,
+    padded_size,
     resize,
 )
 from hngtv.networks.fusion import Fusion, ModalityStems, check_fusion, pet_encoder_widths, split_modalities
@@ -49,7 +51,8 @@ class AttentionUNet(SegmentationNetwork):
     """U-Net with additive attention gates on all skips but the first.
 
     Any input size works: sides are padded by their edge values to a multiple of the product of the strides along each
-    axis, 2^(levels - 1) by default, and the result is cropped back.
+    axis, 2^(levels - 1) by default, and to at least two voxels at the coarsest level, which normalisation needs; the
+    result is cropped back.
 
     Args:
         spatial_dims: 2 or 3.
@@ -71,7 +74,7 @@ class AttentionUNet(SegmentationNetwork):
             gating signal from the next coarser level of a PET encoder, half as wide, rather than from the decoder.
 
     Raises:
-        ValueError: The network cannot fuse its input as asked, or `strides` do not fit the levels or axes.
+        ValueError: A setting is not among those allowed; the message says which are.
     """
 
     def __init__(
@@ -91,6 +94,8 @@ class AttentionUNet(SegmentationNetwork):
         fusion: Fusion = "early",
     ) -> None:
         super().__init__()
+        self._check_settings(spatial_dims, in_channels, out_channels, widths, n_gates, variant, norm, deep_supervision)
+        self.in_channels = in_channels
         check_fusion(fusion, in_channels, widths, n_gates)
         self.fusion = fusion
         self.deep_supervision = deep_supervision
@@ -139,6 +144,45 @@ class AttentionUNet(SegmentationNetwork):
         )
         self._initialise()
 
+    @staticmethod
+    def _check_settings(
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        widths: Sequence[int],
+        n_gates: int,
+        variant: str,
+        norm: str,
+        deep_supervision: str,
+    ) -> None:
+        for name, got, allowed in (
+            ("spatial_dims", spatial_dims, (2, 3)),
+            ("variant", variant, get_args(Variant)),
+            ("norm", norm, NORM_NAMES),
+            ("deep_supervision", deep_supervision, get_args(DeepSupervision)),
+        ):
+            if got not in allowed:
+                raise ValueError(f"{name}: got {got!r}, allowed are {', '.join(map(str, allowed))}: choose one")
+        for name, got, least, why in (
+            ("in_channels", in_channels, 1, "give the channels of your images"),
+            ("out_channels", out_channels, 2, "count the background as a class"),
+            ("n_gates", n_gates, 0, "0 gives the plain U-Net"),
+            ("number of widths", len(widths), 3 if n_gates else 2, "the first skip is free of gates"),
+            ("least of the widths", min(widths, default=0), 1, "give the channels of each level"),
+        ):
+            if got < least:
+                raise ValueError(f"{name}: got {got}, allowed are {least} and more: {why}")
+
+    def _check_images(self, images: Tensor) -> None:
+        got, n_axes = f"got images of shape {tuple(images.shape)}", len(self.total_stride)
+        if images.dim() != n_axes + 2 or images.shape[1] != self.in_channels:
+            axes = ("X, Y", "X, Y, Z")[n_axes - 2]
+            raise ValueError(
+                f"{got}, expected (N, {self.in_channels}, {axes}): reshape them, or build with other in_channels"
+            )
+        if min(images.shape) < 1:
+            raise ValueError(f"{got}, allowed are sides of 1 and more: leave empty images out")
+
     def _initialise(self) -> None:
         """Kaiming-normal 3 x 3 (x 3) convolutions, as in the released code, and heads that start at background."""
         for block in (*self.encoder, *(self.pet_encoder or ()), *self.decoder):
@@ -153,7 +197,8 @@ class AttentionUNet(SegmentationNetwork):
     def run(self, images: Tensor) -> NetworkOutput:
         """The whole output of a forward pass; see `NetworkOutput`."""
         size = images.shape[2:]
-        padded = pad_to_multiple(images, self.total_stride)
+        self._check_images(images)
+        padded = pad_to(images, padded_size(size, self.total_stride))
         skips, uptake = self._encode(padded)
         levels, attention = self._decode(skips, uptake)
         logits = self._fuse_heads(levels)

@@ -18,6 +18,7 @@ NORMS = {
     ("instance", 2): nn.InstanceNorm2d,
     ("instance", 3): nn.InstanceNorm3d,
 }
+NORM_NAMES = ("batch", "instance", "group")
 POOLINGS = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
@@ -35,6 +36,12 @@ def resize(maps: Tensor, size: torch.Size) -> Tensor:
         return maps
     mode = "trilinear" if maps.dim() == 5 else "bilinear"
     return functional.interpolate(maps, size=tuple(size), mode=mode, align_corners=False)
+
+
+def padded_size(size: Sequence[int], multiples: Sequence[int]) -> list[int]:
+    """Sides rounded up to multiples, of which there are at least two, since no normalisation takes a single voxel."""
+    padded = [-(-side // multiple) * multiple for side, multiple in zip(size, multiples, strict=True)]
+    return [2 * multiples[0], *padded[1:]] if padded == list(multiples) else padded
 
 
 def pad_to_multiple(images: Tensor, multiples: Sequence[int]) -> Tensor:

@@ -40,6 +40,15 @@ class SegmentationNetwork(nn.Module, ABC):
         """The whole output of a forward pass of images (N, C, X, Y, Z); see `NetworkOutput`."""
 
     def forward(self, images: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """Logits (N, classes, X, Y, Z) of images (N, C, X, Y, Z); with `return_attention` also the alphas by name."""
+        """Logits (N, classes, X, Y, Z) of images (N, C, X, Y, Z); with `return_attention` also the alphas by name.
+
+        Raises:
+            ValueError: Attention is asked of a network that has none, or the images do not fit the network.
+        """
         output = self.run(images)
+        if return_attention and not output.attention:
+            raise ValueError(
+                f"got return_attention=True, but this {type(self).__name__} returns no attention maps: "
+                "build an AttentionUNet with n_gates=1 or more"
+            )
         return (output.logits, output.attention) if return_attention else output.logits

@@ -17,7 +17,7 @@ from hngtv.config import (
     SwinUNETRSettings,
 )
 from hngtv.errors import InputError
-from hngtv.networks.blocks import N_GROUPS, crop_to, pad_to
+from hngtv.networks.blocks import N_GROUPS, crop_to, pad_to, padded_size
 from hngtv.networks.convolution import Conv3d
 from hngtv.networks.output import NetworkOutput, SegmentationNetwork
 
@@ -56,7 +56,7 @@ class PeerNetwork(SegmentationNetwork):
             InputError: The network returns something else than it should.
         """
         size = images.shape[2:]
-        padded = pad_to(images, self._padded_size(size))
+        padded = pad_to(images, padded_size(size, [self.total_stride] * len(size)))
         answer = self.network(padded)
         logits, attention = answer if isinstance(answer, tuple) and len(answer) == 2 else (answer, {})
         levels = self._levels_of(logits)
@@ -69,11 +69,6 @@ class PeerNetwork(SegmentationNetwork):
     def _levels_of(self, logits: Any) -> Sequence[Any]:
         """Logits, then those of each auxiliary head, all of full size."""
         return [logits]
-
-    def _padded_size(self, size: Sequence[int]) -> list[int]:
-        stride = self.total_stride
-        padded = [-(-side // stride) * stride for side in size]
-        return [2 * stride, *padded[1:]] if padded == [stride] * 3 else padded
 
     def _check_logits(self, logits: Any, shape: tuple[int, ...]) -> None:
         if not isinstance(logits, Tensor):
