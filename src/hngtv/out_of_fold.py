@@ -110,9 +110,10 @@ class CoarseStation:
                     boxes = self._score_attention(networks, self.localiser)
                     write_slice_boxes(root / folder.attention_boxes.name, boxes)
                 rois = self._locate(networks)
-                threshold = choose_threshold(rois, self.localiser.min_covered)
+                image_ml = {c.case_id: c.grid(self.localiser.level).bounds().volume_ml for c in self.cases}
+                threshold = choose_threshold(rois, image_ml, self.localiser.min_covered)
                 self._check_found(rois[threshold])
-                held = {f"{tried:g}": round(mean_found(found), 4) for tried, found in rois.items()}
+                held = {f"{tried:g}": round(mean_found(found, image_ml), 4) for tried, found in rois.items()}
                 write_json(chosen, {"threshold": threshold, "covered": held})
                 write_rois(table, rois[threshold])
             _copy_file(chosen, folder.coarse_threshold)

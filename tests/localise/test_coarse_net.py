@@ -1,5 +1,6 @@
 """Boxes from probabilities: components held, small ones dropped, every way out when nothing is found."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,28 +91,37 @@ def test_nothing_found_fails_with_the_case_and_the_way_out() -> None:
         find(np.zeros(GRID.shape), on_empty="fail")
 
 
+PART = GRID.box_of((slice(2, 6), slice(2, 6), slice(2, 6)))
+IMAGE_ML = {"P": GRID.bounds().volume_ml}
+
+
 def held(*fractions: float | None) -> list[Roi]:
     """Boxes that hold these shares of the target; a negative share is held by a fallback."""
     return [
-        Roi("P", "coarse", "0", GRID.bounds(), 0.5, part and abs(part), "fallback:x" if part and part < 0 else "found")
+        Roi("P", "coarse", "0", PART, 0.5, part and abs(part), "fallback:x" if part and part < 0 else "found")
         for part in fractions
     ]
 
 
 def test_the_highest_threshold_that_holds_enough_is_chosen() -> None:
     rois = {0.5: held(1.0, 0.9), 0.3: held(1.0, 0.98), 0.1: held(1.0, 1.0)}
-    assert choose_threshold(rois, 0.99) == 0.3
-    assert choose_threshold(rois, 0.9) == 0.5
+    assert choose_threshold(rois, IMAGE_ML, 0.99) == 0.3
+    assert choose_threshold(rois, IMAGE_ML, 0.9) == 0.5
 
 
 def test_where_none_holds_enough_the_one_that_holds_most_is_chosen() -> None:
-    assert choose_threshold({0.5: held(0.2), 0.3: held(0.8), 0.1: held(0.8), 0.05: held(0.7)}, 0.99) == 0.3
+    assert choose_threshold({0.5: held(0.2), 0.3: held(0.8), 0.1: held(0.8), 0.05: held(0.7)}, IMAGE_ML, 0.99) == 0.1
 
 
 def test_a_fallback_that_holds_all_is_not_a_find() -> None:
-    assert choose_threshold({0.5: held(-1.0, -1.0), 0.3: held(0.9, 0.9)}, 0.99) == 0.3
+    assert choose_threshold({0.5: held(-1.0, -1.0), 0.3: held(0.9, 0.9)}, IMAGE_ML, 0.99) == 0.3
 
 
 def test_empty_targets_do_not_count() -> None:
-    assert choose_threshold({0.5: held(1.0, None), 0.3: held(1.0, None)}, 0.99) == 0.5
-    assert choose_threshold({0.5: held(None), 0.3: held(None)}, 0.99) == 0.5
+    assert choose_threshold({0.5: held(1.0, None), 0.3: held(1.0, None)}, IMAGE_ML, 0.99) == 0.5
+    assert choose_threshold({0.5: held(None), 0.3: held(None)}, IMAGE_ML, 0.99) == 0.3
+
+
+def test_a_box_of_the_whole_image_is_not_a_find() -> None:
+    whole = [replace(roi, box=GRID.bounds()) for roi in held(1.0, 1.0)]
+    assert choose_threshold({0.5: held(0.5, 0.5), 0.1: whole}, IMAGE_ML, 0.99) == 0.5

@@ -14,6 +14,9 @@ from hngtv.volume.box import Box
 from hngtv.volume.components import bounding_slices, remove_small_components
 from hngtv.volume.grid import Grid
 
+WHOLE_IMAGE = 0.9
+"""A box of this share of its image says nothing. Source: our choice."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -62,21 +65,30 @@ def fall_back(why: str, pet_suv: NDArray, grid: Grid, on_empty: OnEmpty, case_id
             raise InputError(f"{case_id}: the localiser found {why}; localiser.on_empty=pet_rule goes on")
 
 
-def choose_threshold(rois: Mapping[float, Sequence[Roi]], min_covered: float) -> float:
-    """The highest threshold whose boxes hold enough of the target on average, else the one that holds most.
+def choose_threshold(rois: Mapping[float, Sequence[Roi]], image_ml: Mapping[str, float], min_covered: float) -> float:
+    """The highest threshold whose boxes hold enough of the target on average, else the lowest that holds most.
 
-    A fallback counts as a box that holds nothing: a threshold that finds nothing is not a good one.
+    A fallback, and a box of (nearly) the whole image, count as boxes that hold nothing: nothing was found there.
 
     Args:
         rois: Threshold to the out-of-fold boxes of the training cases.
+        image_ml: Case id to the volume of its image.
         min_covered: How much is enough, in [0, 1]. Cases with an empty target do not count.
     """
-    held = {threshold: mean_found(found) for threshold, found in rois.items()}
+    held = {threshold: mean_found(found, image_ml) for threshold, found in rois.items()}
     enough = [threshold for threshold, covered in held.items() if covered >= min_covered]
-    return max(enough) if enough else max(held, key=lambda threshold: (held[threshold], threshold))
+    return max(enough) if enough else max(held, key=lambda threshold: (held[threshold], -threshold))
 
 
-def mean_found(rois: Sequence[Roi]) -> float:
-    """Mean share of the target inside the boxes, 0 for fallbacks; 0 where no case has a target."""
-    held = [0.0 if roi.is_fallback else roi.covered_fraction for roi in rois if roi.covered_fraction is not None]
+def mean_found(rois: Sequence[Roi], image_ml: Mapping[str, float]) -> float:
+    """Mean share of the target inside the boxes, 0 where nothing was found; 0 where no case has a target."""
+    held = [
+        roi.covered_fraction if _is_found(roi, image_ml[roi.case_id]) else 0.0
+        for roi in rois
+        if roi.covered_fraction is not None
+    ]
     return float(np.mean(held)) if held else 0.0
+
+
+def _is_found(roi: Roi, image_ml: float) -> bool:
+    return not roi.is_fallback and roi.box.volume_ml < WHOLE_IMAGE * image_ml
