@@ -118,10 +118,10 @@ class UNetSettings:
 
     @property
     def total_stride(self) -> int:
-        """Voxels of the image to one of the coarsest level, along the axis where there are most."""
+        """Voxels of the image to one of the coarsest level; for unlike axes the least that suits them all."""
         if self.strides is None:
             return 2 ** (len(self.widths) - 1)
-        return max(math.prod(along) for along in zip(*self.strides, strict=True))
+        return math.lcm(*(math.prod(along) for along in zip(*self.strides, strict=True)))
 
 
 @settings_group
