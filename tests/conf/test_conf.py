@@ -7,6 +7,7 @@ import pytest
 from hngtv import config
 from hngtv.commands.entry import BAD_INPUT, COMMANDS, compose, conf_folder, run_command
 from hngtv.config import CoarseLocaliser, RunSettings, UNetSettings, parse_settings, plain
+from hngtv.errors import InputError
 from hngtv.networks.attention_unet import AttentionUNet
 from hngtv.networks.build import build_network
 from tests.own_network import install_example
@@ -173,13 +174,13 @@ def test_arguments_of_an_own_network(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_mistake_in_a_file_fails_with_its_key(widths: list[int]) -> None:
     tree = compose("run", NEEDED["run"])
     tree["network"] |= {"widths": widths, "wdiths": [8, 16]}
-    with pytest.raises(config.InputError, match=r"network\.wdiths; did you mean widths"):
+    with pytest.raises(InputError, match=r"network\.wdiths; did you mean widths"):
         parse_settings(RunSettings, tree)
 
 
 def test_gated_network_has_gates() -> None:
     for override in ("network.n_gates=0", "network.widths=[8,16]"):
-        with pytest.raises(config.InputError, match="network"):
+        with pytest.raises(InputError, match="network"):
             run_settings("network=attention_unet", override)
 
 
@@ -188,7 +189,7 @@ def test_gated_network_has_gates() -> None:
 def test_every_fusion_builds_where_it_can(network: str, fusion: str) -> None:
     chosen = [f"network={network}", f"network.fusion={fusion}"]
     if (network, fusion) == ("unet", "pet_gated"):
-        with pytest.raises(config.InputError, match="network: fusion=pet_gated needs gates"):
+        with pytest.raises(InputError, match="network: fusion=pet_gated needs gates"):
             run_settings(*chosen)
         return
     built = build_network(run_settings(*chosen).network, in_channels=2, out_channels=3)
@@ -217,7 +218,7 @@ def test_pet_may_be_missing_where_no_stage_looks_at_it_or_all_learned_without(
 
 @pytest.mark.parametrize("key", ["network.fusion", "localiser.network.fusion"])
 def test_pet_alone_cannot_be_dropped(key: str) -> None:
-    with pytest.raises(config.InputError, match=r"augment\.pet_dropout"):
+    with pytest.raises(InputError, match=r"augment\.pet_dropout"):
         run_settings("experiment=two_stage_ag", f"{key}=pet_only", "augment.pet_dropout=0.3")
 
 

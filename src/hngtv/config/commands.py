@@ -1,0 +1,100 @@
+"""Settings of the other commands."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hngtv.config.networks import NetworkSettings
+from hngtv.config.run import DataSettings
+from hngtv.config.values import Count, Size, settings_group
+
+
+@settings_group
+class DemoSettings:
+    """`hngtv demo`: all arms on a phantom cohort."""
+
+    out: Path
+    work_dir: Path
+    n_cases: Count
+    seed: int
+    arms: tuple[str, ...]
+    small: tuple[str, ...]
+    overrides: tuple[str, ...]
+
+
+@settings_group
+class BenchmarkSettings:
+    """`hngtv benchmark`: speed of this machine, as ratios."""
+
+    n_steps: Count
+    n_threads: Annotated[int, Field(ge=0)]
+    crop_voxels: Size
+    batch_size: Count
+    network: NetworkSettings
+
+
+@settings_group
+class PhantomSettings:
+    """`hngtv phantom`: write a phantom cohort."""
+
+    out: Path
+    n_cases: Count
+    seed: int
+    size: Literal["small", "full"]
+
+
+@settings_group
+class ImportSettings:
+    """`hngtv import`: check a folder of cases and write its manifest."""
+
+    data: DataSettings
+    out: Path | None
+
+
+@settings_group
+class PrepareSettings:
+    """`hngtv prepare`: fill the prepared store."""
+
+    data: DataSettings
+    work_dir: Path
+    n_workers: Annotated[int, Field(ge=0)]
+
+
+@settings_group
+class PredictSettings:
+    """`hngtv predict`: segment one patient (ct, and pet if there is one) or many (cases)."""
+
+    model: Path
+    out: Path
+    ct: Path | None
+    pet: Path | None
+    cases: Path | None
+    attention: bool
+    n_threads: Annotated[int, Field(ge=0)]
+
+    def __post_init__(self) -> None:
+        if (self.cases is None) == (self.ct is None) or (self.ct is None and self.pet is not None):
+            raise ValueError("give either ct=FILE and pet=FILE, or cases=FOLDER_OR_CSV")
+
+
+@settings_group
+class EvaluateSettings:
+    """`hngtv evaluate`: score predictions against targets."""
+
+    predictions: Path
+    targets: Path
+    out: Path
+    arm: str
+    fold: int | str
+    seed: Annotated[int, Field(ge=0)]
+
+
+@settings_group
+class CompareSettings:
+    """`hngtv compare`: arms against each other, with statistics and a report."""
+
+    runs: Path
+    out: Path
+    reference: str | None
+    metric: Literal["dice", "precision", "recall", "hd95_mm", "surface_dice_2mm"]

@@ -1,0 +1,101 @@
+"""Settings of localisers: from a case to its ROI."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hngtv.config.networks import NetworkSettings
+from hngtv.config.values import Count, NonNegative, OnEmpty, Share, Size, settings_group
+
+
+@settings_group
+class WholeLocaliser:
+    """No localiser: the ROI is the whole image."""
+
+    name: Literal["whole"]
+
+
+@settings_group
+class OracleLocaliser:
+    """The true box, an upper bound; needs targets and cannot predict new patients."""
+
+    name: Literal["oracle"]
+
+
+@settings_group
+class CoarseLocaliser:
+    """A small U-Net on the whole field of view at coarse spacing."""
+
+    name: Literal["coarse"]
+    network: NetworkSettings
+    n_inner_folds: Annotated[int, Field(ge=2)]
+    budget_share: Annotated[float, Field(gt=0, lt=1)]
+    crop_voxels: Size | None
+    thresholds: Annotated[tuple[Share, ...], Field(min_length=1)]
+    min_covered: Share
+    min_component_ml: NonNegative
+    on_empty: OnEmpty
+
+    @property
+    def level(self) -> Literal["fine", "coarse"]:
+        """Grid of the prepared cases that it works on."""
+        return "coarse"
+
+
+@settings_group
+class SonoNetSettings:
+    """A classifier of slices, with or without attention gates."""
+
+    name: Literal["sononet"]
+    width: Literal[8, 16, 32]
+    gated: bool
+    aggregation: Literal["concat", "mean", "deep_supervision", "ft"]
+    zoom: Count
+
+    @property
+    def total_stride(self) -> int:
+        """Sides of training crops are multiples of this."""
+        return 16
+
+
+@settings_group
+class AttentionBoxSettings:
+    """From attention maps to a region."""
+
+    merge: Literal["mean", "max", "product"]
+    smoothing_mm: NonNegative
+    threshold: Share
+    largest_component: bool
+
+
+@settings_group
+class SliceLocaliser:
+    """A classifier of axial slices at the fine spacing: the slices that may hold tumour, and where in them."""
+
+    name: Literal["slices"]
+    network: SonoNetSettings
+    n_inner_folds: Annotated[int, Field(ge=2)]
+    budget_share: Annotated[float, Field(gt=0, lt=1)]
+    crop_voxels: tuple[Count, Count]
+    batch_size: Annotated[int, Field(ge=2)]
+    thresholds: Annotated[tuple[Share, ...], Field(min_length=1)]
+    min_covered: Share
+    smoothing_mm: NonNegative
+    max_gap_mm: NonNegative
+    keep: Literal["longest_run", "all"]
+    in_plane: Literal["attention", "whole"]
+    attention: AttentionBoxSettings
+    on_empty: OnEmpty
+
+    def __post_init__(self) -> None:
+        if self.in_plane == "attention" and not self.network.gated:
+            raise ValueError("in_plane=attention needs network.gated=true: a plain SonoNet has no attention maps")
+
+    @property
+    def level(self) -> Literal["fine", "coarse"]:
+        """Grid of the prepared cases that it works on."""
+        return "fine"
+
+
+TrainedLocaliser = CoarseLocaliser | SliceLocaliser
+Localiser = Annotated[WholeLocaliser | OracleLocaliser | TrainedLocaliser, Field(discriminator="name")]

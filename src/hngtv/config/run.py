@@ -1,0 +1,187 @@
+"""Settings of `hngtv run`: one dataclass per group of `conf/`, and the tree of them all."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from hngtv.config.localisers import Localiser, TrainedLocaliser
+from hngtv.config.networks import NetworkSettings
+from hngtv.config.values import Count, Interval, NonNegative, Positive, Share, Size, Triple, settings_group
+
+
+@settings_group
+class DataSettings:
+    """Which cases, and the grids they are prepared on."""
+
+    name: str
+    root: Path
+    ct: str = "{case}/ct.nii.gz"
+    pet: str = "{case}/pet.nii.gz"
+    target: str = "{case}/gtv.nii.gz"
+    spacing_mm: Triple
+    coarse_spacing_mm: Triple
+    n_folds: Annotated[int, Field(ge=2)]
+    group_by_centre: bool = False
+    fold_seed: int = 0
+
+
+@settings_group
+class IntensitySettings:
+    """Windows applied when a crop is read."""
+
+    ct_windows_hu: Annotated[tuple[Interval, ...], Field(min_length=1)]
+    pet_max_suv: Positive
+    pet_scale: Literal["linear", "log"]
+
+    def __post_init__(self) -> None:
+        if any(low >= high for low, high in self.ct_windows_hu):
+            raise ValueError("ct_windows_hu needs low < high in every window")
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the network's input: one for each CT window, and PET."""
+        return len(self.ct_windows_hu) + 1
+
+
+@settings_group
+class RoiSettings:
+    """How a box becomes the crop of the fine stage."""
+
+    margin_mm: NonNegative
+    jitter_mm: NonNegative
+    crop_voxels: Size | None
+    foreground_share: Share
+
+
+@settings_group
+class AugmentSettings:
+    """Random changes of a training crop; probabilities in [0, 1], ranges symmetric about no change."""
+
+    affine_probability: Share
+    rotation_deg: NonNegative
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    flip_axes: tuple[Literal["x", "y", "z"], ...]
+    intensity_probability: Share
+    ct_shift_hu: NonNegative
+    ct_contrast: NonNegative
+    ct_noise_hu: NonNegative
+    pet_gain: NonNegative
+    pet_gamma: NonNegative
+    pet_noise: NonNegative
+    blur_probability: Share
+    pet_dropout: Share = 0.0
+
+
+@settings_group
+class LossSettings:
+    """Soft Dice plus cross-entropy."""
+
+    dice_weight: NonNegative
+    cross_entropy_weight: NonNegative
+
+    def __post_init__(self) -> None:
+        if self.dice_weight == self.cross_entropy_weight == 0:
+            raise ValueError("dice_weight and cross_entropy_weight must not both be 0")
+
+
+@settings_group
+class OptimiserSettings:
+    """AdamW with warm-up and a cosine to zero, and an average of the weights."""
+
+    learning_rate: Positive
+    weight_decay: NonNegative
+    warmup_share: Share
+    batch_size: Count
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    gradient_clip: Positive
+
+
+@settings_group
+class BudgetSettings:
+    """Training of all stages of an arm together: steps, or processor seconds (GPU seconds on a GPU)."""
+
+    steps: Count | None = None
+    cpu_s: Positive | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.cpu_s is None):
+            raise ValueError("set exactly one of steps and cpu_s (the other to null)")
+
+
+@settings_group
+class TrainerSettings:
+    """Where and how the networks run."""
+
+    accelerator: Literal["cpu", "gpu"]
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    channels_last: bool
+    n_threads: Annotated[int, Field(ge=0)]
+    n_workers: Annotated[int, Field(ge=0)]
+    deterministic: bool
+    checkpoint_every_s: Positive
+
+
+@settings_group
+class InferenceSettings:
+    """From probabilities to a mask."""
+
+    mode: Literal["whole_volume", "sliding_window"]
+    overlap: Annotated[float, Field(ge=0, lt=1)]
+    flip_axes: tuple[Literal["x", "y", "z"], ...]
+    threshold: Share
+    min_component_ml: NonNegative
+    min_gtvp_share: Share
+
+
+@settings_group
+class LoggerSettings:
+    """Where curves go beside the CSV file, which is always written."""
+
+    name: Literal["csv", "wandb"]
+    mode: Literal["offline", "online"] = "offline"
+    project: str = "hngtv"
+
+
+@settings_group
+class RunSettings:
+    """One arm on one fold with one seed."""
+
+    arm: str
+    run_dir: Path
+    work_dir: Path
+    fold: Literal["all"] | Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0)]
+    data: DataSettings
+    intensity: IntensitySettings
+    localiser: Localiser
+    roi: RoiSettings
+    network: NetworkSettings
+    augment: AugmentSettings
+    loss: LossSettings
+    optimiser: OptimiserSettings
+    budget: BudgetSettings
+    trainer: TrainerSettings
+    inference: InferenceSettings
+    logger: LoggerSettings
+
+    def __post_init__(self) -> None:
+        if self.budget.cpu_s is not None and self.trainer.accelerator == "cpu" and self.trainer.n_workers:
+            raise ValueError("budget.cpu_s cannot see the time of loader processes: set trainer.n_workers=0")
+        if self.fold != "all" and self.fold >= self.data.n_folds:
+            raise ValueError(f"fold is {self.fold}, but there are folds 0 to {self.data.n_folds - 1} (data.n_folds)")
+        if self.augment.pet_dropout > 0 and "pet_only" in self.fusions:
+            raise ValueError("augment.pet_dropout leaves nothing to see where fusion is pet_only: set it to 0")
+
+    @property
+    def fusions(self) -> set[str]:
+        """How the networks of all stages bring CT and PET together; "early" for those that leave no choice."""
+        networks: list[Any] = [self.network]
+        if isinstance(self.localiser, TrainedLocaliser):
+            networks.append(self.localiser.network)
+        return {getattr(network, "fusion", "early") for network in networks}
+
+    @property
+    def copes_without_pet(self) -> bool:
+        """Whether a missing PET may count as SUV 0: all stages saw crops that had lost theirs, or none looks at PET."""
+        return self.augment.pet_dropout > 0 or self.fusions == {"ct_only"}
