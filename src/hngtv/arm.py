@@ -8,18 +8,27 @@ from pathlib import Path
 import torch
 
 from hngtv.cases.folds import load_or_make_folds
+from hngtv.cases.prepare import Volume
 from hngtv.cases.store import PreparedCase
 from hngtv.config import (
+    AtlasLocaliser,
     BudgetSettings,
     CoarseLocaliser,
+    FixedLocaliser,
     OracleLocaliser,
+    PetRuleLocaliser,
+    RoiSettings,
     RunSettings,
     SliceLocaliser,
     WholeLocaliser,
     plain,
 )
 from hngtv.errors import InputError
+from hngtv.localise.finding import FOUND, Finding
+from hngtv.localise.roi_policy import matched_jitter_mm, place_rois, widen
 from hngtv.localise.roi_table import Roi, read_rois, write_rois
+from hngtv.localise.rules import RuleBox
+from hngtv.localise.truth import EMPTY_TARGET, covered_fraction
 from hngtv.out_of_fold import CoarseStation, Used, training_key
 from hngtv.run_folder import RunFolder, atomic_path, sha256_of
 from hngtv.training.attention_history import watch
@@ -66,11 +75,13 @@ def split_cases(cases: Sequence[PreparedCase], settings: RunSettings, folder: Ru
 def train_arm(split: Split, settings: RunSettings, folder: RunFolder, logger: RunLogger) -> None:
     """Train all stages of an arm within its budget and write the boxes of its training cases to `rois.csv`."""
     rois, used = _rois_of_training_cases(split, settings, folder, logger)
-    boxes = {roi.case_id: roi.box for roi in rois}
+    boxes = {roi.case_id: roi.boxes for roi in rois}
     earlier = read_rois(folder.rois) if folder.rois.is_file() else []
     write_rois(folder.rois, [*rois, *(roi for roi in earlier if roi.case_id not in boxes)])
-    rules = CropRules("fine", settings.roi, settings.intensity, settings.augment, settings.network.total_stride)
-    corners = {case_id: [*box.lower_mm, *box.upper_mm] for case_id, box in boxes.items()}
+    jitter_mm = _jitter_mm(split.train, rois, settings.roi)
+    stride = settings.network.total_stride
+    rules = CropRules("fine", settings.roi, settings.intensity, settings.augment, stride, jitter_mm)
+    corners = {case_id: [[*box.lower_mm, *box.upper_mm] for box in found] for case_id, found in boxes.items()}
     own = [plain(settings.network), plain(settings.roi), settings.data.spacing_mm, corners]
     plan = StagePlan(
         label="fine",
@@ -154,25 +165,43 @@ def _what_is_left(budget: BudgetSettings, used: Used) -> BudgetSettings:
     return left
 
 
+def _jitter_mm(cases: Sequence[PreparedCase], rois: Sequence[Roi], settings: RoiSettings) -> float:
+    """As set, or as wide as the localiser errs on the training cases, which it never saw."""
+    if settings.jitter_mm != "matched":
+        return settings.jitter_mm
+    true = {case.case_id: box for case in cases if (box := case.target_box("fine")) is not None}
+    pairs = [(roi.box, true[roi.case_id]) for roi in rois if roi.case_id in true and not roi.is_fallback]
+    jitter_mm = matched_jitter_mm(pairs)
+    log.info("jitter of up to %.1f mm, matched to the centres of %d boxes", jitter_mm, len(pairs))
+    return jitter_mm
+
+
 def _rois_of_training_cases(
     split: Split, settings: RunSettings, folder: RunFolder, logger: RunLogger
 ) -> tuple[list[Roi], Used]:
     """Boxes of the training cases, none from a model that saw the case, and what they took from the budget."""
     match settings.localiser:
-        case WholeLocaliser():
-            return [_whole_roi(case) for case in split.train], Used()
-        case OracleLocaliser():
-            return [_oracle_roi(case) for case in split.train], Used()
         case CoarseLocaliser() | SliceLocaliser():
             return CoarseStation(split.train, settings, settings.localiser).walk(folder, logger)
+        case _:
+            return [_untrained_roi(case, settings) for case in split.train], Used()
 
 
-def _whole_roi(case: PreparedCase) -> Roi:
-    covered = 1.0 if case.target_box("fine") else None
-    return Roi(case.case_id, "whole", "", case.grid("fine").bounds(), 1.0, covered, "found")
-
-
-def _oracle_roi(case: PreparedCase) -> Roi:
-    box = case.target_box("fine")
-    reason = "found" if box else "fallback:whole_volume (empty target)"
-    return Roi(case.case_id, "oracle", "", box or case.grid("fine").bounds(), 1.0, 1.0 if box else None, reason)
+def _untrained_roi(case: PreparedCase, settings: RunSettings) -> Roi:
+    """The ROI of a case from a localiser that learns nothing."""
+    localiser = settings.localiser
+    grid = case.grid("fine")
+    match localiser:
+        case WholeLocaliser():
+            finding = Finding((grid.bounds(),), 1.0, FOUND)
+        case OracleLocaliser():
+            box = case.target_box("fine")
+            finding = Finding((box or grid.bounds(),), 1.0, FOUND if box else EMPTY_TARGET)
+        case FixedLocaliser() | AtlasLocaliser() | PetRuleLocaliser():
+            (ct, pet), _ = case.read_whole(localiser.level)
+            finding = RuleBox(localiser).find(Volume(ct, pet, grid), case.case_id)
+        case _:
+            raise AssertionError(f"{localiser.name} is trained")
+    boxes = place_rois(finding.boxes, grid.bounds(), settings.roi)
+    covered = covered_fraction(case.read_whole("fine")[1], grid, widen(boxes, settings.roi))
+    return Roi(case.case_id, localiser.name, "", boxes, finding.confidence, covered, finding.reason)

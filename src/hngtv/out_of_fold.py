@@ -24,9 +24,10 @@ from hngtv.config import (
 )
 from hngtv.errors import InputError
 from hngtv.localise.coarse_net import choose_threshold, mean_found
+from hngtv.localise.roi_policy import place_rois, widen
 from hngtv.localise.roi_table import Roi, read_rois, write_rois
-from hngtv.localise.rules import covered_fraction
 from hngtv.localise.slices import SliceBoxScore, score_attention_boxes, write_slice_boxes
+from hngtv.localise.truth import covered_fraction
 from hngtv.networks.slices import build_classifier
 from hngtv.networks.sononet import SonoNet
 from hngtv.run_folder import RunFolder, atomic_path, make_folder, read_json, sha256_of, write_json
@@ -77,8 +78,15 @@ class CoarseStation:
 
     @property
     def key(self) -> str:
-        own = [plain(self.localiser), self.inner_folds, self._spacing_mm, self.settings.roi.margin_mm]
+        """Of the trained networks."""
+        own = [plain(self.localiser), self.inner_folds, self._spacing_mm]
         return sha256_of([training_key(self.cases, self.settings), *own])[:16]
+
+    @property
+    def boxes_key(self) -> str:
+        """Of the boxes that the networks give, as the ROI policy places them."""
+        roi = self.settings.roi
+        return sha256_of([roi.shape, roi.size_mm, roi.join_mm, roi.margin_mm])[:8]
 
     @property
     def _spacing_mm(self) -> tuple[float, float, float]:
@@ -103,12 +111,14 @@ class CoarseStation:
                 for stage, plan in self._plans(inner, root / name):
                     records.append(train_stage(stage, plan, logger))
                     _copy_stage(stage, StageFolder(folder.coarse / stage.root.relative_to(root)))
-            table, chosen = root / folder.rois.name, root / folder.coarse_threshold.name
+            boxes = make_folder(root / f"boxes_{self.boxes_key}")
+            table, chosen = boxes / folder.rois.name, boxes / folder.coarse_threshold.name
             if not table.is_file():
                 networks = self._load_networks(root)
                 if isinstance(self.localiser, SliceLocaliser) and self.localiser.network.gated:
-                    boxes = self._score_attention(networks, self.localiser)
-                    write_slice_boxes(root / folder.attention_boxes.name, boxes)
+                    write_slice_boxes(
+                        root / folder.attention_boxes.name, self._score_attention(networks, self.localiser)
+                    )
                 rois = self._locate(networks)
                 image_ml = {c.case_id: c.grid(self.localiser.level).bounds().volume_ml for c in self.cases}
                 threshold = choose_threshold(rois, image_ml, self.localiser.min_covered)
@@ -180,9 +190,15 @@ class CoarseStation:
 
     def _coarse_plan(self, localiser: CoarseLocaliser, cases: Sequence[PreparedCase], inner: int) -> StagePlan:
         settings = self.settings
-        boxes = {case.case_id: case.grid("coarse").bounds() for case in cases}
+        rois = {case.case_id: [case.grid("coarse").bounds()] for case in cases}
         roi = RoiSettings(
-            crop_voxels=localiser.crop_voxels, margin_mm=0, jitter_mm=0, foreground_share=FOREGROUND_SHARE
+            shape="tight",
+            size_mm=None,
+            join_mm=None,
+            margin_mm=0,
+            jitter_mm=0,
+            crop_voxels=localiser.crop_voxels,
+            foreground_share=FOREGROUND_SHARE,
         )
         rules = CropRules("coarse", roi, settings.intensity, settings.augment, localiser.network.total_stride)
         seed = self._inner_seed(inner)
@@ -197,7 +213,7 @@ class CoarseStation:
                 out_channels=2,
                 total_steps=steps,
             ),
-            build_crops=lambda n: TrainingCrops(cases, boxes, rules, seed, n),
+            build_crops=lambda n: TrainingCrops(cases, rois, rules, seed, n),
             budget=_share_of(settings.budget, localiser.budget_share / localiser.n_inner_folds),
             optimiser=settings.optimiser,
             trainer=settings.trainer,
@@ -256,8 +272,9 @@ class CoarseStation:
         inner = str(inner_folds[case.case_id])
         rois = []
         for found in find_rois([network], localiser, localiser.thresholds, volume, self.settings, case.case_id):
-            covered = covered_fraction(target, grid, found.box.expand(self.settings.roi.margin_mm))
-            rois.append(Roi(case.case_id, localiser.name, inner, found.box, found.confidence, covered, found.reason))
+            boxes = place_rois(found.boxes, grid.bounds(), self.settings.roi)
+            covered = covered_fraction(target, grid, widen(boxes, self.settings.roi))
+            rois.append(Roi(case.case_id, localiser.name, inner, boxes, found.confidence, covered, found.reason))
         return rois
 
 
@@ -287,11 +304,11 @@ def _report_coverage(rois: Sequence[Roi], threshold: float) -> None:
         log.info(
             "out-of-fold boxes at threshold %g and with margin hold %.1f %% of the target on average "
             "(worst case %.1f %%); "
-            "mean box %.0f ml before the margin; %d of %d by fallback",
+            "mean volume of the boxes %.0f ml before the margin; %d of %d by fallback",
             threshold,
             100 * float(np.mean(covered)),
             100 * min(covered),
-            float(np.mean([roi.box.volume_ml for roi in rois])),
+            float(np.mean([roi.volume_ml for roi in rois])),
             sum(roi.is_fallback for roi in rois),
             len(rois),
         )

@@ -19,9 +19,12 @@ from hngtv.cases.manifest import RawCase
 from hngtv.cases.prepare import Volume, prepare_images
 from hngtv.cases.store import GridSettings, pet_factor_of
 from hngtv.config import (
+    AtlasLocaliser,
     CoarseLocaliser,
+    FixedLocaliser,
     InferenceSettings,
     OracleLocaliser,
+    PetRuleLocaliser,
     RunSettings,
     SliceLocaliser,
     TrainedLocaliser,
@@ -30,16 +33,19 @@ from hngtv.config import (
     plain,
 )
 from hngtv.errors import InputError
-from hngtv.localise.coarse_net import Finding, find_box
+from hngtv.localise.coarse_net import find_boxes
+from hngtv.localise.finding import FOUND, Finding
+from hngtv.localise.roi_policy import place_rois, widen
 from hngtv.localise.roi_table import Roi
-from hngtv.localise.rules import covered_fraction, target_box
-from hngtv.localise.slices import SliceScores, find_slice_box
+from hngtv.localise.rules import RuleBox
+from hngtv.localise.slices import SliceScores, find_slice_boxes
+from hngtv.localise.truth import EMPTY_TARGET, covered_fraction, target_box
 from hngtv.networks.build import build_network, predict_attention, predict_probabilities, to_fast_layout
 from hngtv.networks.output import SegmentationNetwork
 from hngtv.networks.slices import build_classifier, classify_slices
 from hngtv.networks.sononet import SonoNet
 from hngtv.run_folder import RunFolder, read_json, sha256_of, write_json
-from hngtv.volume.box import Box
+from hngtv.volume.box import Box, hull
 from hngtv.volume.components import remove_minor_components, remove_small_components
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import file_digest, write_labels_like, write_map_like
@@ -188,17 +194,18 @@ def predict_case(model: Model, case: RawCase, with_attention: bool = False) -> P
         log.warning("%s", warning)
     clock.lap("read")
     finding = locate(model, case.case_id, images)
-    box = finding.box.expand(model.settings.roi.margin_mm)
+    boxes = place_rois(finding.boxes, images.ct.grid.bounds(), model.settings.roi)
+    rois = widen(boxes, model.settings.roi)
     clock.lap("locate")
-    labels = segment(model, images, box)
+    labels = segment(model, images, rois)
     clock.lap("segment")
-    attention = attend(model, images, box) if with_attention else {}
+    attention = attend(model, images, rois) if with_attention else {}
     if with_attention:
         clock.lap("attention")
     localiser = model.settings.localiser.name
-    covered = None if images.target is None else covered_fraction(images.target, images.ct.grid, box)
+    covered = None if images.target is None else covered_fraction(images.target, images.ct.grid, rois)
     fold = "ensemble" if model.coarse else ""
-    roi = Roi(case.case_id, localiser, fold, finding.box, finding.confidence, covered, finding.reason)
+    roi = Roi(case.case_id, localiser, fold, boxes, finding.confidence, covered, finding.reason)
     digests = _digests(model, case)
     return Prediction(labels, roi, digests, clock.seconds, attention)
 
@@ -223,7 +230,7 @@ def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: M
             "mask": file_digest(path),
             "inputs": prediction.digests,
             "attention": [file.name for file in maps],
-            "roi_mm": [*roi.box.lower_mm, *roi.box.upper_mm],
+            "rois_mm": [[*box.lower_mm, *box.upper_mm] for box in roi.boxes],
             "confidence": roi.confidence,
             "reason": roi.reason,
             "seconds": {name: round(value, 3) for name, value in prediction.seconds.items()},
@@ -282,24 +289,51 @@ def _drop_attention(path: Path) -> None:
 
 
 def locate(model: Model, case_id: str, images: CheckedImages) -> Finding:
-    """Where the tumour is looked for, before the margin of the fine stage."""
+    """Where the tumour is looked for, before the ROI policy of the run.
+
+    Raises:
+        InputError: Nothing is found and `localiser.on_empty` is "fail", or the oracle has no target.
+    """
     settings = model.settings.localiser
     grid = images.ct.grid
     match settings:
         case WholeLocaliser():
-            return Finding(grid.bounds(), 1.0, "found")
+            return Finding((grid.bounds(),), 1.0, FOUND)
         case OracleLocaliser():
             if images.target is None:
                 raise InputError(
                     f"case {case_id}: the oracle localiser needs a target; use an arm with another localiser"
                 )
             box = target_box(images.target, grid)
-            return Finding(box or grid.bounds(), 1.0, "found" if box else "fallback:whole_volume (empty target)")
+            return Finding((box or grid.bounds(),), 1.0, FOUND if box else EMPTY_TARGET)
+        case FixedLocaliser() | AtlasLocaliser() | PetRuleLocaliser():
+            localiser = RuleBox(settings)
         case CoarseLocaliser() | SliceLocaliser():
-            data = model.settings.data
-            spacing_mm = GridSettings(data.spacing_mm, data.coarse_spacing_mm).spacing_of(settings.level)
-            volume = prepare_images(images, spacing_mm)
-            return find_rois(model.coarse, settings, [model.coarse_threshold], volume, model.settings, case_id)[0]
+            localiser = NetworkLocaliser(settings, model.coarse, model.coarse_threshold, model.settings)
+    data = model.settings.data
+    spacing_mm = GridSettings(data.spacing_mm, data.coarse_spacing_mm).spacing_of(settings.level)
+    return localiser.find(prepare_images(images, spacing_mm), case_id)
+
+
+@dataclass(frozen=True)
+class NetworkLocaliser:
+    """A trained localiser at one threshold.
+
+    Attributes:
+        localiser: Its settings.
+        networks: Averaged.
+        threshold: See `choose_threshold`.
+        settings: Of the run that trained it.
+    """
+
+    localiser: TrainedLocaliser
+    networks: Sequence[nn.Module]
+    threshold: float
+    settings: RunSettings
+
+    def find(self, volume: Volume, case_id: str) -> Finding:
+        """As `Localiser.find`."""
+        return find_rois(self.networks, self.localiser, [self.threshold], volume, self.settings, case_id)[0]
 
 
 def find_rois(
@@ -323,10 +357,10 @@ def find_rois(
     match localiser:
         case CoarseLocaliser():
             probability = coarse_probability(networks, volume, settings)
-            return [find_box(probability, pet, grid, threshold, localiser, case_id) for threshold in thresholds]
+            return [find_boxes(probability, pet, grid, threshold, localiser, case_id) for threshold in thresholds]
         case SliceLocaliser():
             scores = slice_scores(networks, localiser, volume, settings)
-            return [find_slice_box(scores, pet, grid, threshold, localiser, case_id) for threshold in thresholds]
+            return [find_slice_boxes(scores, pet, grid, threshold, localiser, case_id) for threshold in thresholds]
 
 
 def slice_scores(
@@ -345,28 +379,40 @@ def coarse_probability(networks: Sequence[nn.Module], volume: Volume, settings: 
     return predict_probabilities(networks, image, COARSE_INFERENCE, volume.grid.shape)[1].numpy()
 
 
-def segment(model: Model, images: CheckedImages, box: Box) -> NDArray[np.uint8]:
-    """Labels (X, Y, Z) uint8 on the CT grid, 0 outside of the box.
+def segment(model: Model, images: CheckedImages, rois: Sequence[Box]) -> NDArray[np.uint8]:
+    """Labels (X, Y, Z) uint8 on the CT grid, 0 outside of the ROIs.
 
-    The network sees at least the window it was trained on, so around a small box it sees more than it may label; at the
-    edge of the image the window is moved inwards, so that it shows anatomy rather than padding.
+    The network sees at least the window it was trained on, so around a small ROI it sees more than it may label; at the
+    edge of the image the window is moved inwards, so that it shows anatomy rather than padding. Where ROIs overlap, a
+    voxel is what the last one that calls it tumour calls it.
     """
-    settings = model.settings
-    image, grid = _seen_by_network(model, images, box)
-    probabilities = predict_probabilities([model.fine], image, settings.inference, model.window_voxels)
-    return paste_back(probabilities.numpy(), grid, box, images.ct.grid, settings.inference)
+    settings, ct = model.settings, images.ct.grid
+    labels = np.zeros(ct.shape, dtype=np.uint8)
+    for roi in rois:
+        image, grid = _seen_by_network(model, images, roi)
+        probabilities = predict_probabilities([model.fine], image, settings.inference, model.window_voxels)
+        slices, found = paste_back(probabilities.numpy(), grid, roi, ct, settings.inference.threshold)
+        labels[slices] = np.where(found, found, labels[slices])
+    around = ct.clip(ct.slices_of(hull(rois)))
+    labels[around] = clean_up(labels[around], ct.voxel_ml, settings.inference)
+    return labels
 
 
-def attend(model: Model, images: CheckedImages, box: Box) -> dict[str, NDArray[np.float32]]:
-    """Alphas of the fine network's gates on the CT grid, by name; several gates of one skip are numbered."""
-    image, grid = _seen_by_network(model, images, box)
-    maps = predict_attention(model.fine, image, model.settings.inference, model.window_voxels)
-    named = {
-        name if len(alphas) == 1 else f"{name}_{number}": alpha
-        for name, alphas in maps.items()
-        for number, alpha in enumerate(alphas, start=1)
-    }
-    return {name: resample(alpha.numpy(), grid, images.ct.grid, outside=0.0) for name, alpha in named.items()}
+def attend(model: Model, images: CheckedImages, rois: Sequence[Box]) -> dict[str, NDArray[np.float32]]:
+    """Alphas of the fine network's gates on the CT grid, by name; several gates of one skip are numbered.
+
+    Where ROIs overlap, the largest.
+    """
+    attention: dict[str, NDArray[np.float32]] = {}
+    for roi in rois:
+        image, grid = _seen_by_network(model, images, roi)
+        maps = predict_attention(model.fine, image, model.settings.inference, model.window_voxels)
+        for name, alphas in maps.items():
+            for number, alpha in enumerate(alphas, start=1):
+                gate = name if len(alphas) == 1 else f"{name}_{number}"
+                found = resample(alpha.numpy(), grid, images.ct.grid, outside=0.0)
+                attention[gate] = np.maximum(attention[gate], found) if gate in attention else found
+    return attention
 
 
 def check_has_gates(model: Model) -> None:
@@ -389,33 +435,34 @@ def _seen_by_network(model: Model, images: CheckedImages, box: Box) -> tuple[tor
 
 
 def paste_back(
-    probabilities: NDArray[np.float32], crop: Grid, box: Box, ct: Grid, settings: InferenceSettings
-) -> NDArray[np.uint8]:
-    """Labels on the CT grid from class probabilities on a crop.
+    probabilities: NDArray[np.float32], crop: Grid, box: Box, ct: Grid, threshold: float
+) -> tuple[tuple[slice, slice, slice], NDArray[np.uint8]]:
+    """Labels on the part of the CT grid that a box touches, from class probabilities on a crop.
 
     Probabilities are interpolated, not labels. A voxel is tumour where all tumour classes together reach the
-    threshold, and takes the likeliest of them. Small components of tumour are removed, and so are pieces of GTVp that
-    are small beside its largest.
+    threshold, and takes the likeliest of them.
 
     Args:
         probabilities: (classes, X, Y, Z), background first.
         crop: Grid of `probabilities`.
         box: Where labels may lie.
         ct: Grid of the result.
+        threshold: Of the probability of tumour.
     Returns:
-        (X, Y, Z) uint8 on `ct`, 0 outside the crop and outside the slices that hold the box.
+        The slices of `ct` that hold the box, and labels (X, Y, Z) uint8 of that part, 0 outside the crop.
     """
     slices = ct.clip(ct.slices_of(box))
     part = ct.crop(slices)
     classes = np.stack([resample(p, crop, part, outside=0.0) for p in probabilities[1:]])
-    tumour = remove_small_components(
-        classes.sum(axis=0) >= settings.threshold, round(settings.min_component_ml / ct.voxel_ml)
-    )
-    found = np.where(tumour, classes.argmax(axis=0) + 1, 0).astype(np.uint8)
+    return slices, np.where(classes.sum(axis=0) >= threshold, classes.argmax(axis=0) + 1, 0).astype(np.uint8)
+
+
+def clean_up(labels: NDArray[np.uint8], voxel_ml: float, settings: InferenceSettings) -> NDArray[np.uint8]:
+    """Labels (X, Y, Z) without small components of tumour, and without pieces of GTVp small beside its largest."""
+    tumour = remove_small_components(labels > 0, round(settings.min_component_ml / voxel_ml))
+    found = np.where(tumour, labels, 0).astype(np.uint8)
     found[(found == GTVP) & ~remove_minor_components(found == GTVP, settings.min_gtvp_share)] = 0
-    labels = np.zeros(ct.shape, dtype=np.uint8)
-    labels[slices] = found
-    return labels
+    return found
 
 
 class _Stopwatch:

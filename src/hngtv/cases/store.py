@@ -15,13 +15,14 @@ split are not stored: they come from the manifest, so that editing them there ta
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hngtv.cases.checks import OUTSIDE_CT_HU
 from hngtv.cases.manifest import RawCase
+from hngtv.config import Level
 from hngtv.errors import InputError
 from hngtv.run_folder import read_json, sha256_of, write_json
 from hngtv.volume.box import Box
@@ -32,7 +33,6 @@ STORE_VERSION = 1
 """Raised whenever prepared values or files change meaning, so that older ones are made again."""
 RECORD_NAME = "case.json"
 
-Level = Literal["fine", "coarse"]
 LEVELS: tuple[Level, ...] = ("fine", "coarse")
 Slices = tuple[slice, slice, slice]
 

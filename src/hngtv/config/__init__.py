@@ -14,10 +14,14 @@ from hngtv.config.commands import (
     PrepareSettings,
 )
 from hngtv.config.localisers import (
+    AtlasLocaliser,
     AttentionBoxSettings,
     CoarseLocaliser,
-    Localiser,
+    FixedLocaliser,
+    LocaliserSettings,
     OracleLocaliser,
+    PetRuleLocaliser,
+    RuleLocaliser,
     SliceLocaliser,
     SonoNetSettings,
     TrainedLocaliser,
@@ -47,10 +51,11 @@ from hngtv.config.run import (
     RunSettings,
     TrainerSettings,
 )
-from hngtv.config.values import OnEmpty
+from hngtv.config.values import Level, OnEmpty
 
 __all__ = [
     "OWN_NETWORKS",
+    "AtlasLocaliser",
     "AttentionBoxSettings",
     "AugmentSettings",
     "BenchmarkSettings",
@@ -61,10 +66,12 @@ __all__ = [
     "DemoSettings",
     "DynUNetSettings",
     "EvaluateSettings",
+    "FixedLocaliser",
     "ImportSettings",
     "InferenceSettings",
     "IntensitySettings",
-    "Localiser",
+    "Level",
+    "LocaliserSettings",
     "LoggerSettings",
     "LossSettings",
     "MonaiAttentionUNetSettings",
@@ -73,10 +80,12 @@ __all__ = [
     "OptimiserSettings",
     "OracleLocaliser",
     "OwnNetworkSettings",
+    "PetRuleLocaliser",
     "PhantomSettings",
     "PredictSettings",
     "PrepareSettings",
     "RoiSettings",
+    "RuleLocaliser",
     "RunSettings",
     "SegResNetSettings",
     "SliceLocaliser",

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hngtv.config.networks import NetworkSettings
-from hngtv.config.values import Count, NonNegative, OnEmpty, Share, Size, settings_group
+from hngtv.config.values import Count, Level, NonNegative, OnEmpty, Positive, Share, Size, Triple, settings_group
 
 
 @settings_group
@@ -23,6 +23,50 @@ class OracleLocaliser:
 
 
 @settings_group
+class FixedLocaliser:
+    """A box of one size that hangs from the top of every image, in the middle of its axial plane."""
+
+    name: Literal["fixed"]
+    size_mm: Triple
+    below_top_mm: NonNegative
+
+    @property
+    def level(self) -> Level:
+        """Grid of the prepared cases that it works on."""
+        return "fine"
+
+
+@settings_group
+class AtlasLocaliser:
+    """A box of one size at fractions of the image's extent; long scans have their own fraction along z."""
+
+    name: Literal["atlas"]
+    size_mm: Triple
+    centre: tuple[Share, Share, Share]
+    long_mm: Positive
+    long_centre_z: Share
+
+    @property
+    def level(self) -> Level:
+        """Grid of the prepared cases that it works on."""
+        return "fine"
+
+
+@settings_group
+class PetRuleLocaliser:
+    """A box of one size, placed by a published rule on the PET."""
+
+    name: Literal["hecktor2020", "nvauto", "medai", "hot_spot"]
+    size_mm: Triple
+    on_empty: OnEmpty
+
+    @property
+    def level(self) -> Level:
+        """Grid of the prepared cases that it works on."""
+        return "fine"
+
+
+@settings_group
 class CoarseLocaliser:
     """A small U-Net on the whole field of view at coarse spacing."""
 
@@ -34,10 +78,11 @@ class CoarseLocaliser:
     thresholds: Annotated[tuple[Share, ...], Field(min_length=1)]
     min_covered: Share
     min_component_ml: NonNegative
+    mass: Annotated[float, Field(gt=0, le=1)]
     on_empty: OnEmpty
 
     @property
-    def level(self) -> Literal["fine", "coarse"]:
+    def level(self) -> Level:
         """Grid of the prepared cases that it works on."""
         return "coarse"
 
@@ -82,6 +127,8 @@ class SliceLocaliser:
     min_covered: Share
     smoothing_mm: NonNegative
     max_gap_mm: NonNegative
+    slice_margin_mm: NonNegative
+    top_k: Annotated[int, Field(ge=0)]
     keep: Literal["longest_run", "all"]
     in_plane: Literal["attention", "whole"]
     attention: AttentionBoxSettings
@@ -92,10 +139,13 @@ class SliceLocaliser:
             raise ValueError("in_plane=attention needs network.gated=true: a plain SonoNet has no attention maps")
 
     @property
-    def level(self) -> Literal["fine", "coarse"]:
+    def level(self) -> Level:
         """Grid of the prepared cases that it works on."""
         return "fine"
 
 
+RuleLocaliser = FixedLocaliser | AtlasLocaliser | PetRuleLocaliser
 TrainedLocaliser = CoarseLocaliser | SliceLocaliser
-Localiser = Annotated[WholeLocaliser | OracleLocaliser | TrainedLocaliser, Field(discriminator="name")]
+LocaliserSettings = Annotated[
+    WholeLocaliser | OracleLocaliser | RuleLocaliser | TrainedLocaliser, Field(discriminator="name")
+]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from hngtv.config.localisers import Localiser, TrainedLocaliser
+from hngtv.config.localisers import LocaliserSettings, TrainedLocaliser
 from hngtv.config.networks import NetworkSettings
 from hngtv.config.values import Count, Interval, NonNegative, Positive, Share, Size, Triple, settings_group
 
@@ -46,12 +46,19 @@ class IntensitySettings:
 
 @settings_group
 class RoiSettings:
-    """How a box becomes the crop of the fine stage."""
+    """How boxes become regions of interest (ROIs), and these the training crops of the fine stage."""
 
+    shape: Literal["tight", "fixed", "slab"]
+    size_mm: Triple | None
+    join_mm: NonNegative | None
     margin_mm: NonNegative
-    jitter_mm: NonNegative
+    jitter_mm: NonNegative | Literal["matched"]
     crop_voxels: Size | None
     foreground_share: Share
+
+    def __post_init__(self) -> None:
+        if (self.shape == "fixed") != (self.size_mm is not None):
+            raise ValueError("size_mm is the size of shape=fixed: give both, or neither (size_mm=null)")
 
 
 @settings_group
@@ -154,7 +161,7 @@ class RunSettings:
     seed: Annotated[int, Field(ge=0)]
     data: DataSettings
     intensity: IntensitySettings
-    localiser: Localiser
+    localiser: LocaliserSettings
     roi: RoiSettings
     network: NetworkSettings
     augment: AugmentSettings

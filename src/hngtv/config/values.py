@@ -16,6 +16,8 @@ Size = tuple[Count, Count, Count]
 KernelSize = Literal[1, 3, 5, 7]
 DropRate = Annotated[float, Field(ge=0, lt=1)]
 Interval = tuple[float, float]
+Level = Literal["fine", "coarse"]
+"""A grid of the prepared cases."""
 OnEmpty = Literal["pet_rule", "whole_volume", "fail"]
 """What a localiser that found nothing does."""
 

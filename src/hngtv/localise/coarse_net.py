@@ -1,68 +1,65 @@
-"""A box from the probabilities of the coarse network."""
+"""Boxes from the probabilities of the coarse network."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hngtv.config import CoarseLocaliser, OnEmpty
-from hngtv.errors import InputError
-from hngtv.localise.roi_table import FOUND, Roi
-from hngtv.localise.rules import pet_rule_box
-from hngtv.volume.box import Box
-from hngtv.volume.components import bounding_slices, remove_small_components
+from hngtv.config import CoarseLocaliser
+from hngtv.localise.finding import FOUND, Finding
+from hngtv.localise.roi_table import Roi
+from hngtv.localise.rules import fall_back
+from hngtv.volume.components import component_slices, remove_small_components
 from hngtv.volume.grid import Grid
+
+Slices = tuple[slice, slice, slice]
 
 WHOLE_IMAGE = 0.9
 """A box of this share of its image says nothing. Source: our choice."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A box, how sure the localiser is in [0, 1], and why this box."""
-
-    box: Box
-    confidence: float
-    reason: str
-
-
-def find_box(
+def find_boxes(
     probability: NDArray, pet_suv: NDArray, grid: Grid, threshold: float, settings: CoarseLocaliser, case_id: str
 ) -> Finding:
-    """The box around all components that reach the threshold.
+    """A box for each component that reaches the threshold.
 
     Args:
         probability: (X, Y, Z) of tumour, in [0, 1].
         pet_suv: (X, Y, Z) SUV on the same grid, for the fallback.
         grid: Their grid, axis-aligned.
         threshold: See `choose_threshold`.
-        settings: Smallest component, and what to do when nothing is found.
+        settings: Smallest component, share of its probability mass in its box, and what to do when nothing is found.
         case_id: For messages.
     Raises:
         InputError: Nothing is found and `settings.on_empty` is "fail".
     """
     mask = remove_small_components(probability >= threshold, max(1, round(settings.min_component_ml / grid.voxel_ml)))
-    slices = bounding_slices(mask)
-    if slices is not None:
-        return Finding(grid.box_of(slices), float(np.mean(probability[mask])), FOUND)
-    why = f"no component of probability {threshold:g} and {settings.min_component_ml:g} ml"
-    return fall_back(why, pet_suv, grid, settings.on_empty, case_id)
+    if not mask.any():
+        why = f"no component of probability {threshold:g} and {settings.min_component_ml:g} ml"
+        return fall_back(why, pet_suv, grid, settings.on_empty, case_id)
+    inside = np.where(mask, probability, 0.0)
+    boxes = [grid.box_of(mass_slices(inside, slices, settings.mass)) for slices in component_slices(mask)]
+    return Finding(tuple(boxes), float(np.mean(probability[mask])), FOUND)
 
 
-def fall_back(why: str, pet_suv: NDArray, grid: Grid, on_empty: OnEmpty, case_id: str) -> Finding:
-    """What a localiser that found nothing answers.
+def mass_slices(probability: NDArray, slices: Slices, mass: float) -> Slices:
+    """The part of a box along each axis without the tails that hold less than `1 - mass` of its probability.
 
-    Raises:
-        InputError: `on_empty` is "fail".
+    Args:
+        probability: (X, Y, Z), 0 outside what was found.
+        slices: The box, not empty.
+        mass: In (0, 1]; 1 keeps the whole box.
     """
-    match on_empty:
-        case "pet_rule":
-            return Finding(pet_rule_box(pet_suv, grid), 0.0, f"fallback:pet_rule ({why})")
-        case "whole_volume":
-            return Finding(grid.bounds(), 0.0, f"fallback:whole_volume ({why})")
-        case "fail":
-            raise InputError(f"{case_id}: the localiser found {why}; localiser.on_empty=pet_rule goes on")
+    part = probability[slices]
+    kept = []
+    for axis, around in enumerate(slices):
+        along = part.sum(axis=tuple(other for other in range(3) if other != axis))
+        tail = (1 - mass) / 2 * along.sum()
+        first = int(np.searchsorted(np.cumsum(along), tail, side="right"))
+        last = len(along) - int(np.searchsorted(np.cumsum(along[::-1]), tail, side="right"))
+        kept.append(slice(around.start + first, around.start + max(last, first + 1)))
+    x, y, z = kept
+    return x, y, z
 
 
 def choose_threshold(rois: Mapping[float, Sequence[Roi]], image_ml: Mapping[str, float], min_covered: float) -> float:
@@ -91,4 +88,4 @@ def mean_found(rois: Sequence[Roi], image_ml: Mapping[str, float]) -> float:
 
 
 def _is_found(roi: Roi, image_ml: float) -> bool:
-    return not roi.is_fallback and roi.box.volume_ml < WHOLE_IMAGE * image_ml
+    return not roi.is_fallback and roi.volume_ml < WHOLE_IMAGE * image_ml

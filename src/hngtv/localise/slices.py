@@ -9,10 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from hngtv.config import AttentionBoxSettings, SliceLocaliser
-from hngtv.localise.coarse_net import Finding, fall_back
+from hngtv.localise.finding import FOUND, Finding
+from hngtv.localise.rules import fall_back
 from hngtv.run_folder import write_csv
 from hngtv.volume.components import bounding_slices, remove_minor_components
 from hngtv.volume.grid import Grid
+
+Slices = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,10 @@ class SliceScores:
     attention: NDArray[np.float32] | None
 
 
-def find_slice_box(
+def find_slice_boxes(
     scores: SliceScores, pet_suv: NDArray, grid: Grid, threshold: float, settings: SliceLocaliser, case_id: str
 ) -> Finding:
-    """The slab of kept slices, or the box around the attention inside it.
+    """A slab for each run of kept slices, or the box around the attention inside it.
 
     Args:
         scores: Of all slices.
@@ -43,22 +46,27 @@ def find_slice_box(
     Raises:
         InputError: No slice is kept and `settings.on_empty` is "fail".
     """
-    kept = keep_slices(scores.tumour, threshold, grid.spacing_mm[2], settings)
+    kept, reason = keep_slices(scores.tumour, threshold, grid.spacing_mm[2], settings), FOUND
+    if not kept.any() and settings.top_k:
+        kept = _likeliest(scores.tumour, settings.top_k)
+        reason = f"fallback:top_{settings.top_k} (no slice of probability {threshold:g})"
     if not kept.any():
         return fall_back(f"no slice of probability {threshold:g}", pet_suv, grid, settings.on_empty, case_id)
-    first, last = np.flatnonzero(kept)[[0, -1]]
-    confidence = float(np.mean(scores.tumour[kept]))
+    confidence = float(np.mean(scores.tumour[kept])) if reason == FOUND else 0.0
+    kept = _widen(kept, round(settings.slice_margin_mm / grid.spacing_mm[2]))
+    boxes = [grid.box_of(_box_in(run, scores, grid, settings)) for run in _runs_of(kept)]
+    return Finding(tuple(boxes), confidence, reason)
+
+
+def _box_in(run: slice, scores: SliceScores, grid: Grid, settings: SliceLocaliser) -> Slices:
+    """The whole slices of a run, or the box around the attention in them."""
     x, y, _ = (slice(0, n) for n in grid.shape)
     if settings.in_plane == "attention":
         assert scores.attention is not None
-        region = np.zeros(grid.shape, dtype=bool)
-        for run in _runs_of(kept):
-            part = scores.attention[:, :, run]
-            region[:, :, run] = attention_region(part, grid.spacing_mm, settings.attention)
-        found = bounding_slices(region)
-        if found is not None:
+        region = attention_region(scores.attention[:, :, run], grid.spacing_mm, settings.attention)
+        if (found := bounding_slices(region)) is not None:
             x, y, _ = found
-    return Finding(grid.box_of((x, y, slice(int(first), int(last) + 1))), confidence, "found")
+    return x, y, run
 
 
 def keep_slices(tumour: NDArray, threshold: float, spacing_mm: float, settings: SliceLocaliser) -> NDArray[np.bool_]:
@@ -73,6 +81,19 @@ def keep_slices(tumour: NDArray, threshold: float, spacing_mm: float, settings: 
     only = np.zeros_like(kept)
     only[longest] = True
     return only
+
+
+def _likeliest(tumour: NDArray, n_slices: int) -> NDArray[np.bool_]:
+    """The run of slices between the outermost of the `n_slices` likeliest."""
+    best = np.argsort(-tumour, kind="stable")[:n_slices]
+    kept = np.zeros(len(tumour), dtype=bool)
+    kept[best.min() : best.max() + 1] = True
+    return kept
+
+
+def _widen(kept: NDArray[np.bool_], n_slices: int) -> NDArray[np.bool_]:
+    """Keep also `n_slices` slices on either side of kept ones."""
+    return ndimage.binary_dilation(kept, iterations=n_slices) if n_slices else kept
 
 
 def _fill_gaps(kept: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:

@@ -128,7 +128,7 @@ def box_points(runs: Iterable[Run]) -> list[BoxPoint]:
         BoxPoint(
             run.localiser,
             roi.covered_fraction,
-            roi.box.expand(run.margin_mm).volume_ml,
+            sum(box.expand(run.margin_mm).volume_ml for box in roi.boxes),
             roi.is_fallback,
         )
         for run in runs

@@ -25,8 +25,9 @@ class CropRules:
 
     Attributes:
         level: Level of the prepared store, "fine" or "coarse".
-        roi: Margin, jitter, crop size and share of crops that aim at tumour.
+        roi: Margin, crop size and share of crops that aim at tumour.
         multiple: Sides of the crop are multiples of this (the network's total downsampling).
+        jitter_mm: Each crop's ROI is shifted by up to this along each axis.
     """
 
     level: Level
@@ -34,23 +35,26 @@ class CropRules:
     intensity: IntensitySettings
     augment: AugmentSettings
     multiple: int
+    jitter_mm: float = 0.0
 
 
-def crop_size(cases: Sequence[PreparedCase], boxes: Mapping[str, Box], rules: CropRules) -> tuple[int, int, int]:
+def crop_size(
+    cases: Sequence[PreparedCase], rois: Mapping[str, Sequence[Box]], rules: CropRules
+) -> tuple[int, int, int]:
     """Voxels of a training crop: as set, else the largest ROI of the cases, rounded up to the network's multiple."""
     if rules.roi.crop_voxels is not None:
         size = np.array(rules.roi.crop_voxels)
     else:
-        sizes = [roi_slices(case, boxes[case.case_id], rules) for case in cases]
+        sizes = [roi_slices(case, roi, rules) for case in cases for roi in rois[case.case_id]]
         size = np.max([[s.stop - s.start for s in slices] for slices in sizes], axis=0)
     x, y, z = (int(n) for n in -(-size // rules.multiple) * rules.multiple)
     return x, y, z
 
 
-def roi_slices(case: PreparedCase, box: Box, rules: CropRules) -> Slices:
-    """Voxels of a box with its margin, clipped to the image."""
+def roi_slices(case: PreparedCase, roi: Box, rules: CropRules) -> Slices:
+    """Voxels of a ROI with its margin, clipped to the image."""
     grid = case.grid(rules.level)
-    return grid.clip(grid.slices_of(box.expand(rules.roi.margin_mm)))
+    return grid.clip(grid.slices_of(roi.expand(rules.roi.margin_mm)))
 
 
 class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
@@ -58,7 +62,7 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         cases: Prepared, with targets.
-        boxes: Case id to the box of its ROI, without margin.
+        rois: Case id to its ROIs, without margin; each crop is about one of them.
         rules: How crops are taken.
         seed: Decides case order, positions and augmentation.
         n_items: Length of the stream.
@@ -67,17 +71,17 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
     def __init__(
         self,
         cases: Sequence[PreparedCase],
-        boxes: Mapping[str, Box],
+        rois: Mapping[str, Sequence[Box]],
         rules: CropRules,
         seed: int,
         n_items: int,
     ) -> None:
         self.cases = sorted(cases, key=lambda case: case.case_id)
-        self.boxes = boxes
+        self.rois = rois
         self.rules = rules
         self.seed = seed
         self.n_items = n_items
-        self.size = crop_size(self.cases, boxes, rules)
+        self.size = crop_size(self.cases, rois, rules)
         self.augment = Augmentation(rules.augment, self.size)
 
     def __len__(self) -> int:
@@ -103,8 +107,10 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
 
         A crop around a small ROI is moved into the image, and centred on an image that is smaller than it.
         """
-        jitter = draws.uniform(-1, 1, size=3) * self.rules.roi.jitter_mm
-        roi = roi_slices(case, self.boxes[case.case_id].shift(jitter), self.rules)
+        jitter = draws.uniform(-1, 1, size=3) * self.rules.jitter_mm
+        rois = self.rois[case.case_id]
+        box = rois[draws.integers(len(rois))] if len(rois) > 1 else rois[0]
+        roi = roi_slices(case, box.shift(jitter), self.rules)
         seeds = case.foreground_voxels(self.rules.level)
         shape = case.grid(self.rules.level).shape
         anchor = None

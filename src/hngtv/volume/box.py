@@ -1,5 +1,6 @@
 """A box in the patient, and the share of a mask that it holds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,12 @@ class Box:
         x1, y1, z1 = (float(v) for v in np.asarray(upper_mm))
         return cls((x0, y0, z0), (x1, y1, z1))
 
+    @classmethod
+    def about(cls, centre_mm: ArrayLike, size_mm: ArrayLike) -> "Box":
+        """The box of the given side lengths about a centre."""
+        half = np.asarray(size_mm, dtype=np.float64) / 2
+        return cls.from_corners(np.subtract(centre_mm, half), np.add(centre_mm, half))
+
     @property
     def size_mm(self) -> tuple[float, float, float]:
         x, y, z = (b - a for a, b in zip(self.lower_mm, self.upper_mm, strict=True))
@@ -48,8 +55,11 @@ class Box:
 
     def grow_to(self, size_mm: ArrayLike) -> "Box":
         """The box grown about its centre to at least the given side lengths."""
-        half = np.maximum(np.asarray(size_mm), self.size_mm) / 2
-        return Box.from_corners(np.subtract(self.centre_mm, half), np.add(self.centre_mm, half))
+        return Box.about(self.centre_mm, np.maximum(np.asarray(size_mm), self.size_mm))
+
+    def scale(self, factor: float) -> "Box":
+        """The box with its side lengths times a factor, about its centre."""
+        return Box.about(self.centre_mm, np.multiply(factor, self.size_mm))
 
     def shift(self, offset_mm: ArrayLike) -> "Box":
         return Box.from_corners(np.add(self.lower_mm, offset_mm), np.add(self.upper_mm, offset_mm))
@@ -67,3 +77,15 @@ class Box:
         lower = np.maximum(self.lower_mm, other.lower_mm)
         upper = np.minimum(self.upper_mm, other.upper_mm)
         return Box.from_corners(lower, upper) if (lower < upper).all() else None
+
+    def distance_mm(self, other: "Box") -> float:
+        """Shortest distance between two boxes; 0 where they touch or overlap."""
+        gaps = np.maximum(np.subtract(self.lower_mm, other.upper_mm), np.subtract(other.lower_mm, self.upper_mm))
+        return float(np.linalg.norm(np.maximum(gaps, 0)))
+
+
+def hull(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds all of them, at least one."""
+    return Box.from_corners(
+        np.min([box.lower_mm for box in boxes], axis=0), np.max([box.upper_mm for box in boxes], axis=0)
+    )

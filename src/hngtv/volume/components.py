@@ -21,6 +21,20 @@ def remove_minor_components(mask: NDArray[np.bool_], min_share: float) -> NDArra
     return (sizes >= min_share * sizes.max())[labels] & mask
 
 
+def largest_component(mask: NDArray[np.bool_], reaching_z: int = 0) -> NDArray[np.bool_]:
+    """The largest component (26 neighbours) of a mask (X, Y, Z) among those with a voxel at `reaching_z` or above."""
+    labels, sizes = _label(mask)
+    reaching = np.zeros(len(sizes), dtype=bool)
+    reaching[np.unique(labels[:, :, reaching_z:])] = True
+    sizes = np.where(reaching, sizes, 0)
+    return labels == sizes.argmax() if sizes.any() else np.zeros_like(mask)
+
+
+def component_slices(mask: NDArray[np.bool_]) -> list[tuple[slice, slice, slice]]:
+    """Slices that just hold each component (26 neighbours) of a mask (X, Y, Z)."""
+    return ndimage.find_objects(_label(mask)[0])
+
+
 def _label(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
     """Number of each voxel's component, 0 outside the mask, and voxels by number, 0 for the outside."""
     labels = np.zeros(mask.shape, dtype=np.int32)

@@ -1,0 +1,71 @@
+"""From what a localiser found to the regions that the fine stage sees."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hngtv.config import RoiSettings
+from hngtv.volume.box import Box, hull
+
+
+def place_rois(boxes: Sequence[Box], image: Box, settings: RoiSettings) -> tuple[Box, ...]:
+    """ROIs before their margin: boxes joined, given their shape, moved into the image and cut to it; never none.
+
+    Args:
+        boxes: Of the localiser, at least one.
+        image: Bounds of the image.
+        settings: Which boxes are joined, and the shape of a ROI.
+    """
+    joined = [hull(boxes)] if settings.join_mm is None else _join(boxes, settings.join_mm)
+    shaped = [_shape(box, image, settings) for box in joined]
+    inside = [cut for box in shaped if (cut := box.intersect(image)) is not None]
+    return tuple(dict.fromkeys(inside)) or (image,)
+
+
+def widen(rois: Sequence[Box], settings: RoiSettings) -> tuple[Box, ...]:
+    """ROIs with the margin of the fine stage; they may reach beyond the image."""
+    return tuple(roi.expand(settings.margin_mm) for roi in rois)
+
+
+def _join(boxes: Sequence[Box], join_mm: float) -> list[Box]:
+    """Replace boxes by the box around them while any two are no farther apart than `join_mm`."""
+    joined = list(boxes)
+    while pair := _near_pair(joined, join_mm):
+        one, other = pair
+        joined = [box for number, box in enumerate(joined) if number not in pair] + [hull([joined[one], joined[other]])]
+    return joined
+
+
+def _near_pair(boxes: Sequence[Box], join_mm: float) -> tuple[int, int] | None:
+    for one in range(len(boxes)):
+        for other in range(one + 1, len(boxes)):
+            if boxes[one].distance_mm(boxes[other]) <= join_mm:
+                return one, other
+    return None
+
+
+def _shape(box: Box, image: Box, settings: RoiSettings) -> Box:
+    match settings.shape:
+        case "tight":
+            return box
+        case "fixed":
+            assert settings.size_mm is not None
+            return Box.about(box.centre_mm, settings.size_mm).move_into(image)
+        case "slab":
+            (x0, y0, _), (x1, y1, _) = image.lower_mm, image.upper_mm
+            return Box((x0, y0, box.lower_mm[2]), (x1, y1, box.upper_mm[2]))
+
+
+def matched_jitter_mm(rois: Sequence[tuple[Box, Box]]) -> float:
+    """The jitter whose spread is that of the localiser's error.
+
+    Args:
+        rois: Found and true box of each training case, the found one from a model that never saw the case.
+    Returns:
+        Half-width of the uniform distribution whose root mean square equals that of the distance between the centres
+        along an axis; 0 without cases. Source: our choice.
+    """
+    if not rois:
+        return 0.0
+    errors = np.array([np.subtract(found.centre_mm, true.centre_mm) for found, true in rois])
+    return float(np.sqrt(3 * np.mean(errors**2)))
