@@ -118,14 +118,7 @@ def load_model(run_dir: Path) -> Model:
         )
     settings = parse_settings(RunSettings, read_json(folder.settings))
     digest = hashlib.sha256()
-    coarse: list[nn.Module] = []
-    threshold = 0.0
-    if isinstance(settings.localiser, TrainedLocaliser):
-        for inner in range(settings.localiser.n_inner_folds):
-            network = build_localiser(settings.localiser, settings.intensity.n_channels)
-            coarse.append(load_weights(folder.coarse / f"inner_{inner}" / "model.pt", network, digest.update))
-        threshold = float(read_json(folder.coarse_threshold)["threshold"])
-        digest.update(f"{threshold:g}".encode())
+    coarse, threshold = load_coarse(folder, settings, digest.update)
     if not (folder.fine / "training.json").is_file():
         raise InputError(f"{run_dir} is not finished: run the same hngtv run again to finish it")
     record = read_json(folder.fine / "training.json")
@@ -134,6 +127,30 @@ def load_model(run_dir: Path) -> Model:
     digest.update(sha256_of(_what_decides_a_mask(settings)).encode())
     x, y, z = record["crop_voxels"]
     return Model(settings, tuple(coarse), threshold, fine, (x, y, z), digest.hexdigest())
+
+
+def load_coarse(
+    folder: RunFolder, settings: RunSettings, note: Callable[[bytes], None] = lambda _: None
+) -> tuple[list[nn.Module], float]:
+    """The networks of stage 1 and their threshold; none and 0 for a localiser that does not learn.
+
+    Raises:
+        InputError: A file is missing, damaged, or of another network.
+    """
+    localiser = settings.localiser
+    if not isinstance(localiser, TrainedLocaliser):
+        return [], 0.0
+    networks = [
+        load_weights(
+            folder.coarse / f"inner_{inner}" / "model.pt",
+            build_localiser(localiser, settings.intensity.n_channels),
+            note,
+        )
+        for inner in range(localiser.n_inner_folds)
+    ]
+    threshold = float(read_json(folder.coarse_threshold)["threshold"])
+    note(f"{threshold:g}".encode())
+    return networks, threshold
 
 
 def _what_decides_a_mask(settings: RunSettings) -> list[Any]:

@@ -17,6 +17,7 @@ LAYERS = (
     {"two_stage", "report"},
     {"out_of_fold"},
     {"arm"},
+    {"localisation"},
     {"commands"},
 )
 """From the bottom up; a room may import from rooms of lower layers and from itself."""

@@ -15,8 +15,15 @@ from hngtv.metrics.score import CLASS_NAMES, SCORE_COLUMNS, CaseScore
 SPACING_MM = (1.0, 1.0, 3.0)
 SHAPE = (12, 12, 8)
 DIAGONAL_MM = math.sqrt(12**2 + 12**2 + 24**2)
-BEST = {"dice": 1.0, "precision": 1.0, "recall": 1.0, "hd95_mm": 0.0, "surface_dice_2mm": 1.0}
-WORST = {"dice": 0.0, "precision": 0.0, "recall": 0.0, "hd95_mm": DIAGONAL_MM, "surface_dice_2mm": 0.0}
+BEST = {"dice": 1.0, "precision": 1.0, "recall": 1.0, "hd95_mm": 0.0, "msd_mm": 0.0, "surface_dice_2mm": 1.0}
+WORST = {
+    "dice": 0.0,
+    "precision": 0.0,
+    "recall": 0.0,
+    "hd95_mm": DIAGONAL_MM,
+    "msd_mm": DIAGONAL_MM,
+    "surface_dice_2mm": 0.0,
+}
 METRIC_COLUMNS = SCORE_COLUMNS[SCORE_COLUMNS.index("dice") :]
 
 label_maps = arrays(np.uint8, (4, 3, 3), elements={"min_value": 0, "max_value": 2})
@@ -30,7 +37,7 @@ def labels(gtvp=False, gtvn=False):
 
 
 def row(class_name="GTVp", volume_ml=1.0, target_volume_ml=1.0, dice=0.5):
-    return CaseScore("case", "arm", "0", 0, class_name, dice, 0.5, 0.5, 3.0, 0.5, volume_ml, target_volume_ml)
+    return CaseScore("case", "arm", "0", 0, class_name, dice, 0.5, 0.5, 3.0, 1.0, 0.5, volume_ml, target_volume_ml)
 
 
 def metrics_only(scores):

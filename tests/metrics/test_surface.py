@@ -107,10 +107,31 @@ def test_mask_cut_by_the_border_has_a_surface_there():
     assert surface.surface_dice(everything, everything, ANISOTROPIC_MM, 0.0) == 1.0
 
 
+def test_mean_surface_distance_of_parallel_plates_is_their_distance():
+    first, second = np.zeros((2, 8, 8, 12), bool)
+    first[:, :, 2] = second[:, :, 5] = True
+    found = surface.mean_surface_distance_mm(first, second, ANISOTROPIC_MM)
+    assert found == pytest.approx(3 * ANISOTROPIC_MM[2])
+    assert surface.mean_surface_distance_mm(first, first, ANISOTROPIC_MM) == 0.0
+
+
+def test_mean_surface_distance_counts_both_surfaces():
+    """A far speck counts once in the mean from it, and hardly in the mean towards it."""
+    target = cube((40, 12, 12), (2, 2, 2), 6)
+    prediction = target.copy()
+    prediction[30, 4, 4] = True
+    n_surface = 6**3 - 4**3
+    expected_mm = (30 - 7) * 1.0 / (2 * n_surface + 1)
+    found = surface.mean_surface_distance_mm(prediction, target, (1.0, 1.0, 1.0))
+    assert found == pytest.approx(expected_mm)
+    assert surface.mean_surface_distance_mm(target, prediction, (1.0, 1.0, 1.0)) == pytest.approx(expected_mm)
+
+
 def test_empty_masks_have_no_distance():
     empty, full = np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), bool)
     for pair in ((empty, empty), (empty, full), (full, empty)):
         assert math.isnan(surface.hausdorff_95_mm(*pair, ANISOTROPIC_MM))
+        assert math.isnan(surface.mean_surface_distance_mm(*pair, ANISOTROPIC_MM))
     assert surface.surface_dice(empty, full, ANISOTROPIC_MM, 2.0) == 0.0
     assert surface.surface_dice(full, empty, ANISOTROPIC_MM, 2.0) == 0.0
     assert math.isnan(surface.surface_dice(empty, empty, ANISOTROPIC_MM, 2.0))

@@ -32,9 +32,11 @@ class Command:
 COMMANDS = {
     "demo": Command("demo", "DemoSettings", "walk the whole line on a small phantom cohort and open the report"),
     "phantom": Command("phantom", "PhantomSettings", "write a phantom head-and-neck PET/CT cohort"),
+    "embed": Command("embed", "EmbedSettings", "set the lesions of cropped cases into long phantom scans"),
     "import": Command("import_cases", "ImportSettings", "check a folder of cases and write its cases.csv"),
     "prepare": Command("prepare", "PrepareSettings", "resample cases into the prepared store"),
     "run": Command("run", "RunSettings", "train and score one arm on one fold (-m: many)"),
+    "localise": Command("localise", "LocaliseSettings", "judge localisers: tumour inside the ROI against its volume"),
     "predict": Command("predict", "PredictSettings", "outline the tumour of new patients"),
     "evaluate": Command("evaluate", "EvaluateSettings", "score predictions against targets"),
     "compare": Command("compare", "CompareSettings", "compare arms: table, statistics, report"),

@@ -9,6 +9,9 @@ from hngtv.config.localisers import LocaliserSettings, TrainedLocaliser
 from hngtv.config.networks import NetworkSettings
 from hngtv.config.values import Count, Interval, NonNegative, Positive, Share, Size, Triple, settings_group
 
+Disturbance = Literal["pet_too_bright", "pet_in_bqml", "head_cut", "feet_first", "arms_in_view", "no_tumour"]
+"""What `hngtv localise` can do to a scan."""
+
 
 @settings_group
 class DataSettings:
@@ -192,3 +195,27 @@ class RunSettings:
     def copes_without_pet(self) -> bool:
         """Whether a missing PET may count as SUV 0: all stages saw crops that had lost theirs, or none looks at PET."""
         return self.augment.pet_dropout > 0 or self.fusions == {"ct_only"}
+
+
+@settings_group
+class LocaliseSettings(RunSettings):
+    """`hngtv localise`: the settings of a run, and the localisers to judge."""
+
+    localisers: dict[str, LocaliserSettings]
+    only: tuple[str, ...] | None
+    folds: tuple[Annotated[int, Field(ge=0)], ...] | None
+    disturbances: tuple[Disturbance, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = sorted(set(self.only or ()) - set(self.localisers))
+        if unknown:
+            raise ValueError(f"only names {', '.join(unknown)}; there are {', '.join(self.localisers)}")
+        beyond = [fold for fold in self.folds or () if fold >= self.data.n_folds]
+        if beyond:
+            raise ValueError(f"folds has {beyond[0]}, but there are folds 0 to {self.data.n_folds - 1} (data.n_folds)")
+
+    @property
+    def chosen(self) -> dict[str, LocaliserSettings]:
+        """The localisers to judge, in the order of the settings."""
+        return {name: found for name, found in self.localisers.items() if self.only is None or name in self.only}

@@ -1,13 +1,13 @@
 """The score of a case, and the one policy for empty masks and missing predictions.
 
-=====================  ====  =========  ======  ============  ==============
-prediction and target  Dice  precision  recall  surface Dice  HD95
-=====================  ====  =========  ======  ============  ==============
+=====================  ====  =========  ======  ============  ==================================
+prediction and target  Dice  precision  recall  surface Dice  HD95 and mean surface distance
+=====================  ====  =========  ======  ============  ==================================
 both hold voxels       as ``overlap`` and ``surface`` define them
 both empty             1     1          1       1             0
 exactly one empty      0     0          0       0             image diagonal
 prediction missing     0     0          0       0             image diagonal
-=====================  ====  =========  ======  ============  ==============
+=====================  ====  =========  ======  ============  ==================================
 
 A missing prediction is a failure of the pipeline, so it gets the worst value even where the target is empty
 and an empty prediction would have been perfect. The image diagonal is that of the whole grid, edge to edge:
@@ -41,7 +41,8 @@ _LABELS = (0, 1, 2)
 class CaseScore:
     """One row of ``scores.csv``: how one arm did on one class of one case.
 
-    Distances are in mm, volumes in ml, the other metrics in [0, 1]. A missing prediction has ``volume_ml`` 0.
+    Distances are in mm (``msd_mm`` is the mean surface distance), volumes in ml, the other metrics in [0, 1]. A
+    missing prediction has ``volume_ml`` 0.
     """
 
     case_id: str
@@ -53,6 +54,7 @@ class CaseScore:
     precision: float
     recall: float
     hd95_mm: float
+    msd_mm: float
     surface_dice_2mm: float
     volume_ml: float
     target_volume_ml: float
@@ -215,12 +217,13 @@ def _score_masks(
             "precision": overlap.precision(prediction, target),
             "recall": overlap.recall(prediction, target),
             "hd95_mm": surface.hausdorff_95_mm(prediction, target, spacing_mm),
+            "msd_mm": surface.mean_surface_distance_mm(prediction, target, spacing_mm),
             "surface_dice_2mm": surface.surface_dice(prediction, target, spacing_mm, SURFACE_TOLERANCE_MM),
         }
     elif prediction.any() or target.any():
         metrics = _worst(diagonal_mm)
     else:
-        metrics = {"dice": 1.0, "precision": 1.0, "recall": 1.0, "hd95_mm": 0.0, "surface_dice_2mm": 1.0}
+        metrics = {"dice": 1.0, "precision": 1.0, "recall": 1.0, "hd95_mm": 0.0, "msd_mm": 0.0, "surface_dice_2mm": 1.0}
     return metrics | {
         "volume_ml": overlap.volume_ml(prediction, spacing_mm),
         "target_volume_ml": overlap.volume_ml(target, spacing_mm),
@@ -228,7 +231,8 @@ def _score_masks(
 
 
 def _worst(diagonal_mm: float) -> dict[str, float]:
-    return {"dice": 0.0, "precision": 0.0, "recall": 0.0, "hd95_mm": diagonal_mm, "surface_dice_2mm": 0.0}
+    distances = {"hd95_mm": diagonal_mm, "msd_mm": diagonal_mm}
+    return {"dice": 0.0, "precision": 0.0, "recall": 0.0, **distances, "surface_dice_2mm": 0.0}
 
 
 def _check_labels(labels: npt.NDArray[np.generic], name: str) -> None:

@@ -60,6 +60,34 @@ def hausdorff_95_mm(prediction: Mask, target: Mask, spacing_mm: Sequence[float])
     return float(distance)
 
 
+def mean_surface_distance_mm(prediction: Mask, target: Mask, spacing_mm: Sequence[float]) -> float:
+    """Mean distance from the voxels of either surface to the other one, both surfaces taken together.
+
+    The surface is that of `hausdorff_95_mm`.
+
+    Args:
+        prediction: Boolean mask (X, Y, Z).
+        target: Boolean mask on the same grid.
+        spacing_mm: Size of a voxel along x, y, z.
+
+    Returns:
+        Distance in mm, at least 0; NaN where either mask is empty.
+
+    Raises:
+        InputError: The shapes differ, or a spacing is not a positive number.
+    """
+    spacing = _checked_spacing(prediction, target, spacing_mm)
+    if not prediction.any() or not target.any():
+        return math.nan
+    from monai.metrics.surface_distance import compute_average_surface_distance
+
+    with _without_monai_deprecation():
+        distance = compute_average_surface_distance(
+            *_monai_pair(prediction, target), include_background=True, symmetric=True, spacing=spacing
+        )
+    return float(distance)
+
+
 def surface_dice(prediction: Mask, target: Mask, spacing_mm: Sequence[float], tolerance_mm: float) -> float:
     """Share of both surfaces that lies within a tolerance of the other surface, weighted by area.
 

@@ -116,7 +116,7 @@ def _headline(pair: PairedDifference, crop: str, gate: str) -> str:
 
 
 def _numbers(pair: PairedDifference) -> str:
-    unit = " mm" if pair.metric == "hd95_mm" else ""
+    unit = " mm" if METRIC_LABELS[pair.metric].endswith("[mm]") else ""
     name = METRIC_LABELS[pair.metric].removesuffix(" [mm]")
     n_ties = pair.n_cases - _n_differing(pair)
     interval = "" if pair.note else f"95 % interval {format_interval(pair.low, pair.high, '+')}, "

@@ -21,6 +21,7 @@ METRIC_LABELS = {
     "precision": "Precision",
     "recall": "Recall",
     "hd95_mm": "HD95 [mm]",
+    "msd_mm": "Mean surface distance [mm]",
     "surface_dice_2mm": "Surface Dice at 2 mm",
 }
 WIDTH_INCHES = 7.0
@@ -98,7 +99,7 @@ def draw_distributions(values: Mapping[str, ArrayLike], metric: str, colours: Ma
         axis.scatter(numbers, row + jitter, s=26, color=colours[arm], alpha=0.75, linewidths=0, zorder=3)
         axis.scatter([numbers.mean()], [row], s=60, marker="D", facecolor="white", edgecolor="black", zorder=4)
     _name_rows(axis, names)
-    if metric != "hd95_mm":
+    if METRICS[metric].higher_is_better:
         axis.set_xlim(-0.03, 1.03)
     axis.set_xlabel(f"{METRIC_LABELS[metric]} per case: dots; box: quartiles; line: median; diamond: mean", fontsize=9)
     return figure

@@ -51,7 +51,7 @@ METRICS: dict[str, Metric] = {
         name: Metric(name, higher_is_better=True, statistic="mean", worst=0.0)
         for name in ("dice", "precision", "recall", "surface_dice_2mm")
     },
-    "hd95_mm": Metric("hd95_mm", higher_is_better=False, statistic="median", worst=np.inf),
+    **{name: Metric(name, higher_is_better=False, statistic="median", worst=np.inf) for name in ("hd95_mm", "msd_mm")},
 }
 
 

@@ -23,8 +23,8 @@ from hngtv.report.statistics import (
 
 TABLE_COLUMNS = (
     "arm", "class_name", "n_cases", "n_runs", "n_missing", "n_dice_zero", "dice_mean", "dice_low", "dice_high",
-    "dice_median", "dice_aggregated", "hd95_median_mm", "surface_dice_2mm_mean", "precision_mean", "recall_mean",
-    "volume_error_ml", "absolute_volume_error_ml", "reference", "metric", "difference", "difference_low",
+    "dice_median", "dice_aggregated", "hd95_median_mm", "msd_median_mm", "surface_dice_2mm_mean", "precision_mean",
+    "recall_mean", "volume_error_ml", "absolute_volume_error_ml", "reference", "metric", "difference", "difference_low",
     "difference_high", "p_value", "p_holm", "n_better", "n_worse", "box_covered_fraction", "box_ml_median",
     "n_fallbacks", "training_steps", "training_s", "n_parameters",
 )  # fmt: skip
@@ -89,7 +89,7 @@ def summarise_classes(
     scores: Sequence[CaseScore], class_names: Sequence[str]
 ) -> dict[tuple[str, str], dict[str, ArmSummary]]:
     """Summaries by class and metric, then by arm."""
-    metrics = ("dice", "hd95_mm", "surface_dice_2mm", "precision", "recall")
+    metrics = ("dice", "hd95_mm", "msd_mm", "surface_dice_2mm", "precision", "recall")
     return {
         (class_name, metric): {s.arm: s for s in summarise(scores, class_name, metric)}
         for class_name in class_names
@@ -267,6 +267,7 @@ def _score_cells(comparison: Comparison, class_name: str, arm: str) -> dict[str,
         "dice_high": dice.high,
         "dice_median": dice.median,
         "hd95_median_mm": of("hd95_mm").median,
+        "msd_median_mm": of("msd_mm").median,
         "surface_dice_2mm_mean": of("surface_dice_2mm").mean,
         "precision_mean": of("precision").mean,
         "recall_mean": of("recall").mean,

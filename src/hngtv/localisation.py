@@ -1,0 +1,229 @@
+"""Localisers judged on cases that they never saw: where each one looks, what it costs, and what bad scans do to it."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hngtv.arm import Split, split_cases
+from hngtv.cases.checks import CheckedImages, check_case, check_pet
+from hngtv.cases.disturb import DISTURBANCES
+from hngtv.cases.prepare import Volume, prepare_images
+from hngtv.cases.store import GridSettings, PreparedCase
+from hngtv.config import (
+    Level,
+    LocaliserSettings,
+    LocaliseSettings,
+    OracleLocaliser,
+    RuleLocaliser,
+    TrainedLocaliser,
+    WholeLocaliser,
+    plain,
+)
+from hngtv.errors import InputError
+from hngtv.localise.finding import FOUND, Finding, Localiser
+from hngtv.localise.roi_policy import place_rois
+from hngtv.localise.rules import RuleBox
+from hngtv.localise.truth import EMPTY_TARGET, margins_needed, target_box
+from hngtv.out_of_fold import CoarseStation, training_key
+from hngtv.run_folder import RunFolder, read_json, sha256_of, write_json
+from hngtv.training.logger import RunLogger
+from hngtv.two_stage import NetworkLocaliser, load_coarse
+from hngtv.volume.box import Box
+
+SHARES = (1.0, 0.99, 0.95)
+"""Shares of the tumour that a box is asked to hold."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LocalisedCase:
+    """What one localiser made of one scan.
+
+    Attributes:
+        case_id: The case; it was in no training of the localiser.
+        localiser: Its name in the settings.
+        fold: Outer fold.
+        disturbance: Name of what was done to the scan; "" for nothing.
+        boxes: World RAS mm, as the ROI policy placed them, before the margin.
+        image: Bounds of the scan.
+        margins_mm: For each of `SHARES`, the least margin with which the boxes hold that share of the tumour; None
+            where there is no tumour.
+        target_ml: Volume of the tumour.
+        confidence: See `Finding`.
+        reason: See `Finding`; "refused: <why>" where the scan did not pass the checks.
+        seconds: From the checked images to the boxes.
+    """
+
+    case_id: str
+    localiser: str
+    fold: str
+    disturbance: str
+    boxes: tuple[Box, ...]
+    image: Box
+    margins_mm: tuple[float, ...] | None
+    target_ml: float
+    confidence: float
+    reason: str
+    seconds: float
+
+    @property
+    def is_refused(self) -> bool:
+        return not self.boxes
+
+
+def judge_fold(
+    split: Split, fold: int, settings: LocaliseSettings, folder: Path, logger: RunLogger
+) -> list[LocalisedCase]:
+    """Train the localisers of a fold, or find them trained, and let each look at the test cases.
+
+    What is finished is read back from `folder`.
+
+    Raises:
+        InputError: A localiser finds nothing and its `on_empty` is "fail".
+    """
+    rows = []
+    todo: dict[str, LocaliserSettings] = {}
+    for name, localiser in settings.chosen.items():
+        finished = _read_rows(_table(folder, name), _key(split, settings, localiser))
+        if finished is None:
+            todo[name] = localiser
+        else:
+            rows += finished
+    if not todo:
+        return rows
+    found: dict[str, list[LocalisedCase]] = {name: [] for name in todo}
+    opened = {name: _open(localiser, split, settings, folder / name, logger) for name, localiser in todo.items()}
+    for case in tqdm(split.test, desc=f"fold {fold}", unit="case", disable=None):
+        images = check_case(case.raw)
+        for disturbance in ("", *settings.disturbances):
+            for name, row in _look(case, images, disturbance, opened, todo, settings, str(fold)):
+                found[name].append(row)
+    for name, localiser in todo.items():
+        _write_rows(_table(folder, name), _key(split, settings, localiser), found[name])
+        rows += found[name]
+    return rows
+
+
+def split_folds(cases: Sequence[PreparedCase], settings: LocaliseSettings, folder: RunFolder) -> dict[int, Split]:
+    """The split of each fold that is asked for."""
+    folds = range(settings.data.n_folds) if settings.folds is None else settings.folds
+    return {fold: split_cases(cases, replace(settings, fold=fold), folder) for fold in folds}
+
+
+class _Whole:
+    def find(self, volume: Volume, case_id: str) -> Finding:
+        return Finding((volume.grid.bounds(),), 1.0, FOUND)
+
+
+def _open(
+    localiser: LocaliserSettings, split: Split, settings: LocaliseSettings, folder: Path, logger: RunLogger
+) -> Localiser:
+    """The localiser, trained on the training cases where it learns; the oracle is answered elsewhere."""
+    match localiser:
+        case WholeLocaliser() | OracleLocaliser():
+            return _Whole()
+        case _ if isinstance(localiser, RuleLocaliser):
+            return RuleBox(localiser)
+        case _ if isinstance(localiser, TrainedLocaliser):
+            own = replace(settings, localiser=localiser)
+            CoarseStation(split.train, own, localiser).walk(RunFolder(folder), logger)
+            networks, threshold = load_coarse(RunFolder(folder), own)
+            return NetworkLocaliser(localiser, networks, threshold, own)
+    raise AssertionError(localiser)
+
+
+def _look(
+    case: PreparedCase,
+    images: CheckedImages,
+    disturbance: str,
+    opened: Mapping[str, Localiser],
+    chosen: Mapping[str, LocaliserSettings],
+    settings: LocaliseSettings,
+    fold: str,
+) -> list[tuple[str, LocalisedCase]]:
+    """What each localiser makes of one scan."""
+    refused = ""
+    if disturbance:
+        images = DISTURBANCES[disturbance](images)
+        try:
+            check_pet(case.raw, images.pet.values)
+        except InputError as error:
+            refused = f"refused: {error}"
+    grid, target = images.ct.grid, images.target
+    assert target is not None
+    image = grid.bounds()
+    target_ml = float((target > 0).sum()) * grid.voxel_ml
+    volumes: dict[Level, tuple[Volume, float]] = {}
+    rows = []
+    for name, localiser in opened.items():
+        finding, seconds = Finding((), 0.0, refused), 0.0
+        if not refused and isinstance(chosen[name], OracleLocaliser):
+            box = target_box(target, grid)
+            finding = Finding((box or image,), 1.0, FOUND if box else EMPTY_TARGET)
+        elif not refused:
+            level = getattr(chosen[name], "level", "coarse")
+            if level not in volumes:
+                volumes[level] = _prepare(images, level, settings)
+            volume, seconds = volumes[level]
+            started = time.perf_counter()
+            finding = localiser.find(volume, case.case_id)
+            seconds += time.perf_counter() - started
+        boxes = place_rois(finding.boxes, image, settings.roi) if finding.boxes else ()
+        needed = tuple(margins_needed(target, grid, boxes, SHARES)) if boxes and target_ml > 0 else None
+        row = LocalisedCase(
+            case.case_id, name, fold, disturbance, boxes, image, needed, target_ml, finding.confidence,
+            finding.reason, seconds,
+        )  # fmt: skip
+        rows.append((name, row))
+    return rows
+
+
+def _prepare(images: CheckedImages, level: Level, settings: LocaliseSettings) -> tuple[Volume, float]:
+    started = time.perf_counter()
+    spacing_mm = GridSettings(settings.data.spacing_mm, settings.data.coarse_spacing_mm).spacing_of(level)
+    volume = prepare_images(images, spacing_mm)
+    return volume, time.perf_counter() - started
+
+
+def _key(split: Split, settings: LocaliseSettings, localiser: LocaliserSettings) -> str:
+    """Digest of what the rows of a localiser depend on."""
+    tested = sorted((case.case_id, case.digest) for case in split.test)
+    groups = [plain(settings.roi), plain(localiser), list(settings.disturbances)]
+    return sha256_of([training_key(split.train, settings), tested, *groups])
+
+
+def _table(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"
+
+
+def _write_rows(path: Path, key: str, rows: Sequence[LocalisedCase]) -> None:
+    write_json(path, {"key": key, "rows": [asdict(row) for row in rows]})
+
+
+def _read_rows(path: Path, key: str) -> list[LocalisedCase] | None:
+    """The rows of an earlier run; None where there are none, or they were made otherwise."""
+    if not path.is_file():
+        return None
+    written = read_json(path)
+    return [_parse_row(row) for row in written["rows"]] if written.get("key") == key else None
+
+
+def _parse_row(row: dict[str, Any]) -> LocalisedCase:
+    def box(corners: dict[str, list[float]]) -> Box:
+        return Box.from_corners(corners["lower_mm"], corners["upper_mm"])
+
+    needed = row["margins_mm"]
+    return LocalisedCase(
+        **{
+            **row,
+            "boxes": tuple(map(box, row["boxes"])),
+            "image": box(row["image"]),
+            "margins_mm": None if needed is None else tuple(needed),
+        }
+    )

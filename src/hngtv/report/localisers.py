@@ -1,0 +1,152 @@
+"""Localisers held against each other: one table, one curve, one table of bad scans."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from hngtv.report.figures import ARM_COLOURS, plain
+from hngtv.volume.box import Box
+
+LOCALISER_COLUMNS = (
+    "localiser", "n_patients", "n_with_tumour", "margin_mm", "share_all", "share_99", "share_95", "n_rois_mean",
+    "volume_ml_mean", "efficiency_mean", "margin_for_all_mm", "volume_for_all_ml", "n_fallbacks", "seconds_mean",
+)  # fmt: skip
+DISTURBED_COLUMNS = (
+    "disturbance", "localiser", "n_patients", "n_refused", "n_fallbacks", "share_all", "volume_ml_mean",
+    "confidence_mean",
+)  # fmt: skip
+MARGINS_MM = tuple(range(-100, 102, 2))
+"""Margins along the curve. Source: our choice."""
+ENOUGH_PATIENTS = 0.99
+"""Share of patients whose whole tumour a margin must hold to be enough. Source: our choice."""
+
+
+class Located(Protocol):
+    """What is drawn of a case; see `hngtv.localisation.LocalisedCase`."""
+
+    localiser: str
+    disturbance: str
+    boxes: tuple[Box, ...]
+    image: Box
+    margins_mm: tuple[float, ...] | None
+    target_ml: float
+    confidence: float
+    reason: str
+    seconds: float
+
+
+def localiser_rows(cases: Sequence[Located], margin_mm: float) -> list[dict[str, object]]:
+    """Rows of the table, with the columns `LOCALISER_COLUMNS`, in the order of the localisers; undisturbed scans."""
+    cases = [case for case in cases if not case.disturbance]
+    rows = []
+    for name in dict.fromkeys(case.localiser for case in cases):
+        own = [case for case in cases if case.localiser == name]
+        with_tumour = [case for case in own if case.margins_mm is not None]
+        enough_mm = margin_for_all(own)
+        volumes = [volume_ml(case, margin_mm) for case in own]
+        rows.append(
+            {
+                "localiser": name,
+                "n_patients": len(own),
+                "n_with_tumour": len(with_tumour),
+                "margin_mm": margin_mm,
+                **{
+                    f"share_{label}": share_held(own, number, margin_mm)
+                    for number, label in enumerate(("all", "99", "95"))
+                },
+                "n_rois_mean": _mean([len(case.boxes) for case in own]),
+                "volume_ml_mean": _mean(volumes),
+                "efficiency_mean": _mean([case.target_ml / volume_ml(case, margin_mm) for case in with_tumour]),
+                "margin_for_all_mm": enough_mm,
+                "volume_for_all_ml": _mean([volume_ml(case, enough_mm) for case in own]),
+                "n_fallbacks": sum(case.reason.startswith("fallback") for case in own),
+                "seconds_mean": _mean([case.seconds for case in own]),
+            }
+        )
+    return rows
+
+
+def disturbed_rows(cases: Sequence[Located], margin_mm: float) -> list[dict[str, object]]:
+    """Rows of the table of bad scans, with the columns `DISTURBED_COLUMNS`; the good scans first."""
+    rows = []
+    for disturbance in dict.fromkeys(case.disturbance for case in cases):
+        for name in dict.fromkeys(case.localiser for case in cases):
+            own = [case for case in cases if (case.disturbance, case.localiser) == (disturbance, name)]
+            seen = [case for case in own if case.boxes]
+            rows.append(
+                {
+                    "disturbance": disturbance or "none",
+                    "localiser": name,
+                    "n_patients": len(own),
+                    "n_refused": len(own) - len(seen),
+                    "n_fallbacks": sum(case.reason.startswith("fallback") for case in seen),
+                    "share_all": share_held(seen, 0, margin_mm),
+                    "volume_ml_mean": _mean([volume_ml(case, margin_mm) for case in seen]),
+                    "confidence_mean": _mean([case.confidence for case in seen]),
+                }
+            )
+    return rows
+
+
+def volume_ml(case: Located, margin_mm: float) -> float:
+    """Volume of a case's boxes with a margin, inside the image; negative margins shrink a box to nothing at most."""
+    total = 0.0
+    for box in case.boxes:
+        if min(box.size_mm) + 2 * margin_mm > 0 and (inside := box.expand(margin_mm).intersect(case.image)):
+            total += inside.volume_ml
+    return total
+
+
+def share_held(cases: Sequence[Located], number: int, margin_mm: float) -> float:
+    """Share of the patients with a tumour whose boxes hold the `number`-th of the shares asked for; NaN for none."""
+    needed = [case.margins_mm[number] for case in cases if case.margins_mm is not None]
+    return _mean([mm <= margin_mm for mm in needed])
+
+
+def margin_for_all(cases: Sequence[Located]) -> float:
+    """The least margin in mm with which the boxes of `ENOUGH_PATIENTS` hold the whole tumour; NaN without tumours."""
+    needed = sorted(case.margins_mm[0] for case in cases if case.margins_mm is not None)
+    return needed[int(np.ceil(ENOUGH_PATIENTS * len(needed) - 1e-9)) - 1] if needed else float("nan")
+
+
+def draw_localisers(cases: Sequence[Located], margin_mm: float, learned: Sequence[str]) -> Figure:
+    """Share of patients held against mean volume, a panel for each share of the tumour; a dot at the run's margin."""
+    cases = [case for case in cases if not case.disturbance]
+    figure = Figure(figsize=(10.5, 4.2), dpi=110, layout="constrained")
+    names = list(dict.fromkeys(case.localiser for case in cases))
+    titles = ("all of the tumour", "99 % of it", "95 % of it")
+    axes = figure.subplots(1, len(titles), sharey=True)
+    for number, (axis, title) in enumerate(zip(axes, titles, strict=True)):
+        for place, name in enumerate(names):
+            own = [case for case in cases if case.localiser == name]
+            volumes = [_mean([volume_ml(case, mm) for case in own]) for mm in MARGINS_MM]
+            shares = [100 * share_held(own, number, mm) for mm in MARGINS_MM]
+            style = {"color": ARM_COLOURS[place % len(ARM_COLOURS)], "linestyle": "-" if name in learned else "--"}
+            axis.plot(volumes, shares, linewidth=2 if name in learned else 1.2, label=plain(name), **style)
+            at = (_mean([volume_ml(case, margin_mm) for case in own]), 100 * share_held(own, number, margin_mm))
+            axis.scatter(*at, s=32, color=style["color"], zorder=3, clip_on=False)
+        axis.set_xscale("log")
+        axis.set_xlim(left=50)
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda ml, _: f"{ml / 1000:g}"))
+        axis.set_xlabel("mean volume of the ROI [l]", fontsize=9)
+        axis.set_title(f"ROI holds {title}", fontsize=10)
+        axis.grid(color="#dddddd", linewidth=0.7)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    axes[0].set_ylabel("patients [%]", fontsize=9)
+    axes[0].set_ylim(-2, 102)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
+    figure.suptitle(
+        f"Each line: margins from {MARGINS_MM[0]} to {MARGINS_MM[-1]} mm; dot: {margin_mm:g} mm. Up and left is better."
+        " Solid: learned; dashed: rules and bounds.",
+        fontsize=9,
+    )
+    return figure
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
