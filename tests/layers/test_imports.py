@@ -15,7 +15,7 @@ LAYERS = (
     {"cases", "networks", "metrics"},
     {"localise", "training"},
     {"two_stage", "report"},
-    {"out_of_fold"},
+    {"out_of_fold", "robustness"},
     {"arm"},
     {"localisation"},
     {"commands"},

@@ -37,6 +37,7 @@ COMMANDS = {
     "prepare": Command("prepare", "PrepareSettings", "resample cases into the prepared store"),
     "run": Command("run", "RunSettings", "train and score one arm on one fold (-m: many)"),
     "localise": Command("localise", "LocaliseSettings", "judge localisers: tumour inside the ROI against its volume"),
+    "robustness": Command("robustness", "RobustnessSettings", "Dice of a run's fine stage on boxes that are off"),
     "predict": Command("predict", "PredictSettings", "outline the tumour of new patients"),
     "evaluate": Command("evaluate", "EvaluateSettings", "score predictions against targets"),
     "compare": Command("compare", "CompareSettings", "compare arms: table, statistics, report"),

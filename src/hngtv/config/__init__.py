@@ -13,6 +13,7 @@ from hngtv.config.commands import (
     PhantomSettings,
     PredictSettings,
     PrepareSettings,
+    RobustnessSettings,
 )
 from hngtv.config.localisers import (
     AtlasLocaliser,
@@ -88,6 +89,7 @@ __all__ = [
     "PhantomSettings",
     "PredictSettings",
     "PrepareSettings",
+    "RobustnessSettings",
     "RoiSettings",
     "RuleLocaliser",
     "RunSettings",

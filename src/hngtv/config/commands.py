@@ -7,7 +7,7 @@ from pydantic import Field
 
 from hngtv.config.networks import NetworkSettings
 from hngtv.config.run import DataSettings
-from hngtv.config.values import Count, Size, settings_group
+from hngtv.config.values import Count, NonNegative, Positive, Size, settings_group
 
 
 @settings_group
@@ -41,6 +41,16 @@ class PhantomSettings:
     out: Path
     n_cases: Count
     seed: int
+    size: Literal["small", "full"]
+
+
+@settings_group
+class EmbedSettings:
+    """`hngtv embed`: set cropped cases into long phantom scans."""
+
+    data: DataSettings
+    out: Path
+    seed: Annotated[int, Field(ge=0)]
     size: Literal["small", "full"]
 
 
@@ -97,4 +107,15 @@ class CompareSettings:
     runs: Path
     out: Path
     reference: str | None
-    metric: Literal["dice", "precision", "recall", "hd95_mm", "surface_dice_2mm"]
+    metric: Literal["dice", "precision", "recall", "hd95_mm", "msd_mm", "surface_dice_2mm"]
+
+
+@settings_group
+class RobustnessSettings:
+    """`hngtv robustness`: the fine stage of a run on boxes that are off."""
+
+    model: Path
+    out: Path
+    shifts_mm: tuple[NonNegative, ...]
+    scales: tuple[Positive, ...]
+    n_threads: Annotated[int, Field(ge=0)]
