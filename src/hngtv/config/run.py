@@ -51,13 +51,13 @@ class IntensitySettings:
 class RoiSettings:
     """How boxes become regions of interest (ROIs), and these the training crops of the fine stage."""
 
-    shape: Literal["tight", "fixed", "slab"]
-    size_mm: Triple | None
-    join_mm: NonNegative | None
     margin_mm: NonNegative
     jitter_mm: NonNegative | Literal["matched"]
     crop_voxels: Size | None
     foreground_share: Share
+    shape: Literal["tight", "fixed", "slab"] = "tight"
+    size_mm: Triple | None = None
+    join_mm: NonNegative | None = None
 
     def __post_init__(self) -> None:
         if (self.shape == "fixed") != (self.size_mm is not None):
