@@ -78,7 +78,7 @@ class CoarseLocaliser:
     thresholds: Annotated[tuple[Share, ...], Field(min_length=1)]
     min_covered: Share
     min_component_ml: NonNegative
-    mass: Annotated[float, Field(gt=0, le=1)]
+    mass: Annotated[float, Field(gt=0, le=1)] = 1.0
     on_empty: OnEmpty
 
     @property
@@ -127,8 +127,8 @@ class SliceLocaliser:
     min_covered: Share
     smoothing_mm: NonNegative
     max_gap_mm: NonNegative
-    slice_margin_mm: NonNegative
-    top_k: Annotated[int, Field(ge=0)]
+    slice_margin_mm: NonNegative = 0.0
+    top_k: Annotated[int, Field(ge=0)] = 0
     keep: Literal["longest_run", "all"]
     in_plane: Literal["attention", "whole"]
     attention: AttentionBoxSettings
