@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from hngtv.volume.grid import Grid
-from hngtv.volume.resample import resample, resample_labels
+from hngtv.volume.resample import SMOOTHING_PER_FACTOR, TRUNCATE, resample, resample_labels
 from tests.volume.strategies import grids
 
 
@@ -92,3 +93,22 @@ def test_downsampling_averages_noise() -> None:
     source = Grid.from_array((48, 48, 48), np.eye(4))
     noise = np.random.default_rng(0).normal(size=source.shape)
     assert resample(noise, source, cover(source, 4.0), outside=0).std() < 0.3
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (3.7, 5.0, 0.8), (10.0, 2.0, 9.0)])
+@pytest.mark.parametrize("flipped", [False, True])
+def test_axis_by_axis_is_what_scipy_gives_at_once(spacing_mm: tuple[float, float, float], flipped: bool) -> None:
+    rng = np.random.default_rng(0)
+    shape = (31, 25, 37)
+    values = rng.normal(0, 300, shape).astype(np.float32)
+    affine = np.diag([-1.3 if flipped else 1.3, 1.1, 2.0, 1.0])
+    source = Grid.from_array(shape, affine)
+    target = Grid.axis_aligned(source.bounds().expand(4.0), spacing_mm)
+    matrix = np.linalg.inv(source.matrix) @ target.matrix
+    sigmas = np.maximum(np.abs(matrix[:3, :3]).max(axis=1) - 1, 0) * SMOOTHING_PER_FACTOR
+    smooth = ndimage.gaussian_filter(values, sigmas, mode="nearest", truncate=TRUNCATE)
+    padded = np.pad(smooth.astype(np.float64), 1, mode="edge")
+    expected = ndimage.affine_transform(
+        padded, matrix[:3, :3], matrix[:3, 3] + 1, target.shape, order=1, mode="constant", cval=-1024, prefilter=False
+    )
+    assert resample(values, source, target, outside=-1024) == pytest.approx(expected, abs=2e-3)

@@ -29,7 +29,7 @@ from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import file_digest
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 """Raised whenever prepared values or files change meaning, so that older ones are made again."""
 RECORD_NAME = "case.json"
 
