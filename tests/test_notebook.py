@@ -1,34 +1,56 @@
-"""The notebook runs from top to bottom on a run folder, and is committed without outputs."""
+"""The notebooks run from top to bottom, and are committed without outputs."""
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "inspect_predictions.ipynb"
+from hngtv.commands.entry import DONE, run_command
+from tests.commands.test_localise import localise
+from tests.tiny_cases import write_tiny_cohort
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def execute(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Outputs of all cells of a notebook, run in a folder."""
+    notebook = nbformat.read(FOLDER / name, as_version=4)
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    done = client.execute()
+    return [output.get("data", {}) for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
 def test_runs_and_shows_table_planes_slider_and_still_picture(
     fake_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HNGTV_RUN", str(fake_runs / "two_stage_unet" / "fold0-seed0"))
-    monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1] / "src"))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    )
-    done = client.execute()
-    outputs = [output for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    pages = [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
-    assert len(pictures) == 4  # worst, median, best, series
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent / "src"))
+    outputs = execute("inspect_predictions.ipynb", tmp_path)
+    pages = [output["text/html"] for output in outputs if "text/html" in output]
+    assert sum("image/png" in output for output in outputs) == 4  # worst, median, best, series
     assert "phantom_0000" in pages[0]
     assert 'type="range"' in pages[1]
 
 
-def test_holds_no_output_and_no_machine() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+def test_localisation_shows_curve_tables_and_hardest_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tiny_cohort(tmp_path / "cases", 4)
+    command = localise(tmp_path / "cases", tmp_path, "only=[oracle,nvauto]", "disturbances=[feet_first]", "folds=[0]")
+    assert run_command(command) == DONE
+    monkeypatch.setenv("HNGTV_LOCALISERS", str(tmp_path / "judged"))
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent / "src"))
+    outputs = execute("localisation.ipynb", tmp_path)
+    pages = [output["text/html"] for output in outputs if "text/html" in output]
+    assert sum("image/png" in output for output in outputs) == 1 + 3  # the curve, and three scans
+    assert "nvauto" in pages[0]
+    assert "feet_first" in pages[1]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_holds_no_output_and_no_machine(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
     assert all(not c.outputs and c.execution_count is None for c in notebook.cells if c.cell_type == "code")
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
-    assert "/home/" not in NOTEBOOK.read_text(encoding="utf-8")
+    assert "/home/" not in path.read_text(encoding="utf-8")

@@ -22,6 +22,7 @@ from hngtv.config import (
     RuleLocaliser,
     TrainedLocaliser,
     WholeLocaliser,
+    parse_settings,
     plain,
 )
 from hngtv.errors import InputError
@@ -114,6 +115,22 @@ def split_folds(cases: Sequence[PreparedCase], settings: LocaliseSettings, folde
     """The split of each fold that is asked for."""
     folds = range(settings.data.n_folds) if settings.folds is None else settings.folds
     return {fold: split_cases(cases, replace(settings, fold=fold), folder) for fold in folds}
+
+
+def read_trial(root: Path) -> tuple[LocaliseSettings, list[LocalisedCase]]:
+    """The settings of a folder of `hngtv localise`, and what each localiser that is finished made of each scan.
+
+    Raises:
+        InputError: The folder holds none.
+    """
+    folder = RunFolder(root)
+    if not folder.settings.is_file():
+        raise InputError(f"{root} is no folder of hngtv localise (no settings.json)")
+    settings = parse_settings(LocaliseSettings, read_json(folder.settings))
+    tables = sorted(path for name in settings.localisers for path in root.glob(f"fold_*/{name}.json"))
+    rows = [_parse_row(row) for path in tables for row in read_json(path)["rows"]]
+    order = {name: place for place, name in enumerate(settings.localisers)}
+    return settings, sorted(rows, key=lambda row: order[row.localiser])
 
 
 class _Whole:

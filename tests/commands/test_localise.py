@@ -47,7 +47,7 @@ def test_one_row_for_each_localiser_over_all_patients(judged: Path) -> None:
 
 def test_each_patient_is_judged_once_by_models_that_never_saw_it(judged: Path) -> None:
     folds = json.loads((judged / "judged" / "folds.json").read_text(encoding="utf-8"))
-    rows = [row for row in rows_of(judged / "judged" / "cases.csv") if row["disturbance"] == "none"]
+    rows = [row for row in rows_of(judged / "judged" / "located.csv") if row["disturbance"] == "none"]
     for name in ("nvauto", "coarse"):
         assert {row["case_id"]: int(row["fold"]) for row in rows if row["localiser"] == name} == folds
 

@@ -5,7 +5,7 @@
 
 Each localiser looks at the test cases of each fold; one that learns is trained on the other folds, with its share of
 the budget. The folder gets localisers.csv and localisers.png (share of patients with 100, 99 and 95 % of the tumour
-inside against volume), cases.csv, and disturbed.csv: what each one does with bad scans. A command that was stopped
+inside against volume), located.csv, and disturbed.csv: what each one does with bad scans. A command that was stopped
 goes on where it was; trained localisers are kept in work_dir and shared with `hngtv run`.
 
 Exit status: 0 done, 1 some cases could not be used (listed), 2 bad settings or input.
@@ -70,7 +70,7 @@ def _claim(folder: RunFolder, settings: LocaliseSettings) -> None:
 def _walk(folder: RunFolder, settings: LocaliseSettings) -> list[str]:
     import torch
 
-    from hngtv.cases.manifest import load_cases
+    from hngtv.cases.manifest import load_cases, write_manifest
     from hngtv.cases.prepare import prepare_cases
     from hngtv.cases.store import GridSettings
     from hngtv.commands.run import MAX_PREPARE_WORKERS, layout_of
@@ -80,8 +80,10 @@ def _walk(folder: RunFolder, settings: LocaliseSettings) -> list[str]:
     data = settings.data
     if settings.trainer.n_threads:
         torch.set_num_threads(settings.trainer.n_threads)
+    cases = load_cases(data.root, layout_of(data))
+    write_manifest(folder.root / "cases.csv", cases)
     prepared, unprepared = prepare_cases(
-        load_cases(data.root, layout_of(data)),
+        cases,
         settings.work_dir / "prepared",
         GridSettings(data.spacing_mm, data.coarse_spacing_mm),
         n_workers=min(os.cpu_count() or 1, MAX_PREPARE_WORKERS),
@@ -129,7 +131,7 @@ def _write(folder: RunFolder, settings: LocaliseSettings, rows: Sequence) -> Non
         }
         for row in rows
     )
-    write_csv(root / "cases.csv", CASE_COLUMNS, map(_rounded, cases))
+    write_csv(root / "located.csv", CASE_COLUMNS, map(_rounded, cases))
     learned = [name for name, localiser in settings.chosen.items() if isinstance(localiser, TrainedLocaliser)]
     figure = draw_localisers(rows, margin_mm, learned)
     for kind in ("png", "svg"):

@@ -1,14 +1,17 @@
 """Localisers held against each other: one table, one curve, one table of bad scans."""
 
-from collections.abc import Sequence
-from typing import Protocol
+import html
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from hngtv.cases.manifest import RawCase
 from hngtv.report.figures import ARM_COLOURS, plain
-from hngtv.volume.box import Box
+from hngtv.report.overlay import draw_case, load_view
+from hngtv.volume.box import Box, hull
 
 LOCALISER_COLUMNS = (
     "localiser", "n_patients", "n_with_tumour", "margin_mm", "share_all", "share_99", "share_95", "n_rois_mean",
@@ -27,6 +30,7 @@ ENOUGH_PATIENTS = 0.99
 class Located(Protocol):
     """What is drawn of a case; see `hngtv.localisation.LocalisedCase`."""
 
+    case_id: str
     localiser: str
     disturbance: str
     boxes: tuple[Box, ...]
@@ -36,6 +40,9 @@ class Located(Protocol):
     confidence: float
     reason: str
     seconds: float
+
+
+Case = TypeVar("Case", bound=Located)
 
 
 def localiser_rows(cases: Sequence[Located], margin_mm: float) -> list[dict[str, object]]:
@@ -146,6 +153,31 @@ def draw_localisers(cases: Sequence[Located], margin_mm: float, learned: Sequenc
         fontsize=9,
     )
     return figure
+
+
+def hardest_cases(cases: Sequence[Case], localisers: Sequence[str], n_cases: int) -> list[Case]:
+    """The scans of which the named localisers held the whole tumour only with the widest margins, hardest first."""
+    chosen = [
+        case for case in cases if not case.disturbance and case.localiser in localisers and case.margins_mm is not None
+    ]
+    return sorted(chosen, key=lambda case: -(case.margins_mm or (0.0,))[0])[:n_cases]
+
+
+def draw_located(located: Located, case: RawCase, margin_mm: float) -> Figure:
+    """Three planes of a scan with its tumour and the box around its ROIs, margin included."""
+    needed = "" if located.margins_mm is None else f", needs {located.margins_mm[0]:.0f} mm"
+    title = f"{located.localiser}, {located.case_id}: {located.reason}{needed}"
+    return draw_case(load_view(case, box=hull(located.boxes).expand(margin_mm)), title)
+
+
+def html_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as an HTML table, numbers rounded."""
+    if not rows:
+        return ""
+    cells = [[f"{v:.3g}" if isinstance(v, float) else html.escape(str(v)) for v in row.values()] for row in rows]
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells)
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def _mean(values: Sequence[float]) -> float:
