@@ -114,13 +114,13 @@ def fake_roi(case: RawCase, arm: str, number: int) -> Roi:
     image = read_image(case.target)
     slices = bounding_slices(image.values > 0)
     if arm.startswith("single") or slices is None:
-        return Roi(case.case_id, "whole", "", image.grid.bounds(), 1.0, 1.0, "found")
+        return Roi(case.case_id, "whole", "", (image.grid.bounds(),), 1.0, 1.0, "found")
     box = image.grid.box_of(slices)
     if arm.startswith("oracle"):
-        return Roi(case.case_id, "oracle", "", box, 1.0, 1.0, "found")
+        return Roi(case.case_id, "oracle", "", (box,), 1.0, 1.0, "found")
     covered, reason = (1.0, "found") if number % 3 < 2 else (0.83, "fallback:nothing above the threshold")
     moved = Box.from_corners(np.subtract(box.lower_mm, 4 * number), np.add(box.upper_mm, 6.0))
-    return Roi(case.case_id, "coarse", "ensemble", moved, 0.8, covered, reason)
+    return Roi(case.case_id, "coarse", "ensemble", (moved,), 0.8, covered, reason)
 
 
 def _fake_labels(case: RawCase, offset: int, number: int) -> np.ndarray:

@@ -10,16 +10,29 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hngtv.cases.checks import CheckedImages, check_case
+from hngtv.cases.intensity import window
 from hngtv.cases.manifest import RawCase, load_cases, write_manifest
 from hngtv.commands.entry import BAD_INPUT, CASES_FAILED, DONE, compose, run_command
 from hngtv.config import CoarseLocaliser, InferenceSettings, RunSettings, parse_settings, plain
 from hngtv.errors import InputError
-from hngtv.localise.rules import covered_fraction
+from hngtv.localise.finding import Finding
+from hngtv.localise.truth import covered_fraction, target_box
 from hngtv.networks.blocks import resize
 from hngtv.networks.build import build_network, predict_attention
 from hngtv.run_folder import RunFolder, read_json, write_json
 from hngtv.training.checkpoint import save_weights
-from hngtv.two_stage import attention_paths, is_predicted, load_model, paste_back, predict_case, write_prediction
+from hngtv.two_stage import (
+    Model,
+    attention_paths,
+    clean_up,
+    is_predicted,
+    load_model,
+    paste_back,
+    predict_case,
+    segment,
+    write_prediction,
+)
 from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import read_image
@@ -29,15 +42,12 @@ CT_SHAPE = (20, 18, 16)
 TURNS = st.floats(-0.5, 0.5)
 
 
-def inference(threshold: float = 0.5, min_component_ml: float = 0.0) -> InferenceSettings:
-    return InferenceSettings(
-        mode="whole_volume",
-        overlap=0,
-        flip_axes=(),
-        threshold=threshold,
-        min_component_ml=min_component_ml,
-        min_gtvp_share=0,
-    )
+def inference(**changes: Any) -> InferenceSettings:
+    plain: dict[str, Any] = {
+        "mode": "whole_volume", "overlap": 0, "flip_axes": (), "threshold": 0.5, "min_component_ml": 0.0,
+        "min_gtvp_share": 0,
+    }  # fmt: skip
+    return InferenceSettings(**(plain | changes))
 
 
 def ct_grid(angle: float = 0.0, signs: tuple[int, int, int] = (1, 1, 1)) -> Grid:
@@ -62,12 +72,18 @@ def as_probabilities(*classes: np.ndarray) -> np.ndarray:
 CROP = Grid.axis_aligned(Box((-18, -16, -20), (14, 18, 20)), (2.0, 2.0, 2.0))
 
 
+def paste(probabilities: np.ndarray, ct: Grid, box: Box | None = None, threshold: float = 0.5) -> np.ndarray:
+    """Labels on the whole grid of the CT from probabilities on `CROP`."""
+    slices, found = paste_back(probabilities, CROP, box or CROP.bounds(), ct, threshold)
+    labels = np.zeros(ct.shape, dtype=found.dtype)
+    labels[slices] = found
+    return labels
+
+
 @given(TURNS, st.tuples(*[st.sampled_from((-1, 1))] * 3))
 def test_paste_back_puts_a_ball_where_it_is(angle: float, signs: tuple[int, int, int]) -> None:
     ct = ct_grid(angle, signs)
-    labels = paste_back(
-        as_probabilities(ball(CROP, (-3, 2, 1), 10), 0 * ball(CROP, (0, 0, 0), 1)), CROP, CROP.bounds(), ct, inference()
-    )
+    labels = paste(as_probabilities(ball(CROP, (-3, 2, 1), 10), 0 * ball(CROP, (0, 0, 0), 1)), ct)
     wanted = ball(ct, (-3, 2, 1), 10)
     assert labels.dtype == np.uint8
     assert labels.shape == CT_SHAPE
@@ -78,9 +94,9 @@ def test_paste_back_puts_a_ball_where_it_is(angle: float, signs: tuple[int, int,
 @given(TURNS, st.tuples(*[st.sampled_from((-1, 1))] * 3))
 def test_outside_of_the_crop_is_background(angle: float, signs: tuple[int, int, int]) -> None:
     ct = ct_grid(angle, signs)
-    labels = paste_back(as_probabilities(np.ones(CROP.shape)), CROP, CROP.bounds(), ct, inference())
+    labels = paste(as_probabilities(np.ones(CROP.shape)), ct)
     # Half a voxel of the CT at most: a voxel that the crop touches may count.
-    assert covered_fraction(labels, ct, CROP.bounds().expand(2.1)) == 1.0
+    assert covered_fraction(labels, ct, [CROP.bounds().expand(2.1)]) == 1.0
     points = ct.to_world(np.moveaxis(np.indices(ct.shape), 0, -1))
     inside = ((points > CROP.bounds().lower_mm) & (points < CROP.bounds().upper_mm)).all(axis=-1)
     assert labels[inside].all()
@@ -88,23 +104,24 @@ def test_outside_of_the_crop_is_background(angle: float, signs: tuple[int, int, 
 
 def test_outside_of_a_box_smaller_than_the_crop_is_background() -> None:
     ct, box = ct_grid(), Box((-6, -4, -8), (4, 6, 8))
-    labels = paste_back(as_probabilities(np.ones(CROP.shape)), CROP, box, ct, inference())
+    labels = paste(as_probabilities(np.ones(CROP.shape)), ct, box)
     assert labels.any()
-    assert covered_fraction(labels, ct, box.expand(2.1)) == 1.0
+    assert covered_fraction(labels, ct, [box.expand(2.1)]) == 1.0
 
 
 def test_classes_together_reach_the_threshold_and_the_likeliest_wins() -> None:
     ct, shape = ct_grid(), CROP.shape
     split = as_probabilities(np.full(shape, 0.3), np.full(shape, 0.4))
-    assert set(np.unique(paste_back(split, CROP, CROP.bounds(), ct, inference()))) == {0, 2}
-    assert not paste_back(split, CROP, CROP.bounds(), ct, inference(threshold=0.8)).any()
+    assert set(np.unique(paste(split, ct))) == {0, 2}
+    assert not paste(split, ct, threshold=0.8).any()
 
 
 def test_small_components_are_removed() -> None:
     ct = ct_grid()
     tumour = ball(CROP, (-6, 0, 0), 9) | ball(CROP, (9, 10, 12), 4)
-    both = paste_back(as_probabilities(tumour), CROP, CROP.bounds(), ct, inference())
-    one = paste_back(as_probabilities(tumour), CROP, CROP.bounds(), ct, inference(min_component_ml=1.0))
+    both = paste(as_probabilities(tumour), ct)
+    one = clean_up(both, ct.voxel_ml, inference(min_component_ml=1.0))
+    np.testing.assert_array_equal(clean_up(both, ct.voxel_ml, inference()), both)
     assert both.sum() > one.sum() > 0
     assert not one[ball(ct, (9, 10, 12), 5)].any()
 
@@ -147,15 +164,15 @@ def test_predict_case_gives_labels_on_the_ct_grid(
     assert prediction.labels.dtype == np.uint8
     assert prediction.labels.max() <= 2
     assert set(prediction.seconds) == {"read", "locate", "segment"}
-    box = prediction.roi.box.expand(model.settings.roi.margin_mm)
-    assert prediction.roi.covered_fraction == covered_fraction(read_image(case.target).values, ct.grid, box)  # pyright: ignore
+    boxes = [box.expand(model.settings.roi.margin_mm) for box in prediction.roi.boxes]
+    assert prediction.roi.covered_fraction == covered_fraction(read_image(case.target).values, ct.grid, boxes)  # pyright: ignore
     write_prediction(tmp_path / "mask.nii.gz", prediction, case, model)
     written = read_image(tmp_path / "mask.nii.gz")
     assert written.grid == ct.grid
     np.testing.assert_array_equal(written.values, prediction.labels)
     note = read_json(tmp_path / "mask.json")
     assert (note["arm"], note["model"], note["case_id"]) == (experiment, model.digest, case.case_id)
-    assert note["roi_mm"] == [*prediction.roi.box.lower_mm, *prediction.roi.box.upper_mm]
+    assert note["rois_mm"] == [[*box.lower_mm, *box.upper_mm] for box in prediction.roi.boxes]
 
 
 def test_same_model_predicts_the_same(make_run: Any, case: RawCase) -> None:
@@ -259,7 +276,8 @@ def test_ct_alone_is_the_same_with_and_without_pet(make_run: Any, case: RawCase)
 def test_pet_rule_without_pet_is_the_whole_image(make_run: Any, case: RawCase) -> None:
     changes = {"augment__pet_dropout": 0.3, "localiser__thresholds": "[1.0]", "localiser__on_empty": "pet_rule"}
     roi = predict_case(load_model(make_run("two_stage_ag", **changes)), replace(case, pet=None)).roi
-    assert roi.reason.startswith("fallback:pet_rule")
+    assert roi.reason.startswith("fallback:whole_volume")
+    assert roi.boxes == (read_image(case.ct).grid.bounds(),)
     assert roi.covered_fraction == 1.0
 
 
@@ -350,3 +368,103 @@ def test_a_mask_made_with_other_settings_is_not_taken_for_this_one(
     assert is_predicted(path, case, model)
     assert not is_predicted(path, case, other)
     assert not is_predicted(path, replace(case, pet_unit="BQML", pet_factor=0.5), model)
+
+
+def everything_is_tumour(networks: Any, image: torch.Tensor, *_: Any) -> torch.Tensor:
+    """GTVp with certainty, wherever a network looks."""
+    return torch.stack([torch.zeros(image.shape[1:]), torch.ones(image.shape[1:]), torch.zeros(image.shape[1:])])
+
+
+def test_rois_far_apart_are_labelled_and_nothing_between(
+    make_run: Any, case: RawCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hngtv.two_stage.predict_probabilities", everything_is_tumour)
+    model, images = load_model(make_run("two_stage_ag", inference__min_gtvp_share=0)), check_case(case)
+    grid = images.ct.grid
+    bounds = grid.bounds()
+    low = Box.from_corners(bounds.lower_mm, np.add(bounds.lower_mm, (20, 25, 24)))
+    high = Box.from_corners(np.subtract(bounds.upper_mm, (30, 20, 24)), bounds.upper_mm)
+    labels = segment(model, images, [low, high])
+    points = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
+    wanted = np.zeros(grid.shape, dtype=bool)
+    for box in (low, high):
+        wanted |= ((points > box.lower_mm) & (points < box.upper_mm)).all(axis=-1)
+    np.testing.assert_array_equal(labels > 0, wanted)
+
+
+def hot_is_tumour(model: Model) -> Any:
+    """In place of a network: GTVp where the PET is above SUV 4."""
+    suv = np.stack([np.zeros((1, 1, 1)), np.full((1, 1, 1), 4.0)]).astype(np.float32)
+    threshold = float(window(suv, model.settings.intensity)[-1].item())
+
+    def predict(networks: Any, image: torch.Tensor, *_: Any) -> torch.Tensor:
+        hot = (image[-1] > threshold).float()
+        return torch.stack([1 - hot, hot, 0 * hot])
+
+    return predict
+
+
+def hot_halves(images: CheckedImages) -> tuple[Box, Box, Box]:
+    """A box around GTVp, and its two halves, which have 4 mm in common."""
+    assert images.target is not None
+    box = target_box(images.target == 1, images.ct.grid)
+    assert box is not None
+    box = box.expand(6)
+    (x, _, _), (x1, y1, z1), (x0, y0, z0) = box.centre_mm, box.upper_mm, box.lower_mm
+    return box, Box((x0, y0, z0), (x + 2, y1, z1)), Box((x - 2, y0, z0), (x1, y1, z1))
+
+
+def test_a_component_cut_by_two_overlapping_rois_is_judged_whole(
+    make_run: Any, case: RawCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = check_case(case)
+    box, left, right = hot_halves(images)
+    model = load_model(make_run("two_stage_ag", inference__min_component_ml=0))
+    monkeypatch.setattr("hngtv.two_stage.predict_probabilities", hot_is_tumour(model))
+    whole = segment(model, images, [box])
+    whole_ml = float((whole > 0).sum()) * images.ct.grid.voxel_ml
+    assert whole_ml > 2
+    strict = load_model(make_run("two_stage_ag", inference__min_component_ml=0.8 * whole_ml))
+    assert not segment(strict, images, [left]).any()
+    assert not segment(strict, images, [right]).any()
+    both = segment(strict, images, [left, right])
+    np.testing.assert_array_equal(both, segment(strict, images, [right, left]))
+    assert (both > 0).sum() == pytest.approx((whole > 0).sum(), rel=0.1)
+
+
+def test_pieces_of_gtvp_are_measured_against_its_largest_in_all_rois() -> None:
+    labels = np.zeros((20, 4, 4), dtype=np.uint8)
+    labels[0:5], labels[7:8], labels[10:11] = 1, 1, 2
+    kept = clean_up(labels, 1.0, inference(min_gtvp_share=0.3))
+    assert kept[0:5].all()
+    assert not kept[7:8].any(), "a fifth of the largest"
+    assert (kept[10:11] == 2).all(), "nodes are not measured"
+    small = clean_up(labels, 0.1, inference(min_component_ml=2.0))
+    assert set(np.unique(small[:6])) == {0, 1}
+    assert not small[6:].any(), "1.6 ml"
+    assert kept.dtype == small.dtype == np.uint8
+
+
+def test_several_rois_are_found_predicted_and_noted(make_run: Any, case: RawCase, tmp_path: Path) -> None:
+    """A finding of two boxes stays two ROIs where `roi.join_mm` says so, in the row, the note and the covered share."""
+    images = check_case(case)
+    bounds = images.ct.grid.bounds()
+    low = Box.from_corners(bounds.lower_mm, np.add(bounds.lower_mm, 20.0))
+    high = Box.from_corners(np.subtract(bounds.upper_mm, 20.0), bounds.upper_mm)
+    written = {}
+    for join_mm in ("5", "null"):
+        model = load_model(make_run("two_stage_ag", roi__join_mm=join_mm, roi__margin_mm=2))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("hngtv.two_stage.locate", lambda *_: Finding((low, high), 0.5, "found"))
+            prediction = predict_case(model, case, with_attention=True)
+        write_prediction(tmp_path / "mask.nii.gz", prediction, case, model)
+        note = read_json(tmp_path / "mask.json")
+        assert note["rois_mm"] == [[*box.lower_mm, *box.upper_mm] for box in prediction.roi.boxes]
+        assert images.target is not None
+        rois = [box.expand(2) for box in prediction.roi.boxes]
+        assert prediction.roi.covered_fraction == covered_fraction(images.target, images.ct.grid, rois)
+        (alpha,) = prediction.attention.values()
+        assert alpha.shape == images.ct.grid.shape
+        assert 0 <= alpha.min() <= alpha.max() <= 1
+        written[join_mm] = prediction.roi.boxes
+    assert written == {"5": (low, high), "null": (bounds,)}

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 TINY_NETWORK = "{name: attention_unet, widths: [4, 8, 8], norm: instance, deep_supervision: auxiliary, n_gates: 1}"
+NETWORKS = {"unet": "unet", "ag": "attention_unet", "zhu2020": "unet_2d"}
+"""By the last part of an experiment's name."""
 TINY_PEERS = {
     "monai_attention_unet": {"widths": "[4, 8, 8]"},
     "segresnet": {"init_filters": 4, "blocks_down": "[1, 1, 1]", "blocks_up": "[1, 1]"},
@@ -31,13 +33,15 @@ def tiny_run(root: Path, folder: Path, experiment: str = "two_stage_ag", **chang
         "data.spacing_mm": "[5, 5, 6]",
         "data.coarse_spacing_mm": "[10, 10, 12]",
         "data.n_folds": 2,
-        "network": "unet" if experiment.endswith("unet") else "attention_unet",
+        "network": NETWORKS[experiment.rpartition("_")[2]],
         "network.widths": "[4, 8, 8]",
         "roi.crop_voxels": "[16, 16, 12]",
         "optimiser.batch_size": 1,
         "budget.steps": 12,
         "logger": "csv",
     }
+    if experiment == "zhu2020":
+        settings |= {"localiser.crop_voxels": "[16, 16]", "localiser.batch_size": 4, "localiser.budget_share": 0.5}
     if experiment.startswith("two_stage"):
         settings |= {"localiser.network.widths": "[4, 8, 8]", "localiser.budget_share": 0.5}
     settings |= {key.replace("__", "."): value for key, value in changes.items()}

@@ -15,6 +15,7 @@ from hngtv.config import (
     BudgetSettings,
     CoarseLocaliser,
     FixedLocaliser,
+    HeatMapLocaliser,
     OracleLocaliser,
     PetRuleLocaliser,
     RoiSettings,
@@ -181,7 +182,7 @@ def _rois_of_training_cases(
 ) -> tuple[list[Roi], Used]:
     """Boxes of the training cases, none from a model that saw the case, and what they took from the budget."""
     match settings.localiser:
-        case CoarseLocaliser() | SliceLocaliser():
+        case CoarseLocaliser() | HeatMapLocaliser() | SliceLocaliser():
             return CoarseStation(split.train, settings, settings.localiser).walk(folder, logger)
         case _:
             return [_untrained_roi(case, settings) for case in split.train], Used()

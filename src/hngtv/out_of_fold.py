@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hngtv.cases.store import GridSettings, PreparedCase
 from hngtv.config import (
     BudgetSettings,
     CoarseLocaliser,
+    HeatMapLocaliser,
     RoiSettings,
     RunSettings,
     SliceLocaliser,
@@ -28,19 +29,31 @@ from hngtv.localise.roi_policy import place_rois, widen
 from hngtv.localise.roi_table import Roi, read_rois, write_rois
 from hngtv.localise.slices import SliceBoxScore, score_attention_boxes, write_slice_boxes
 from hngtv.localise.truth import covered_fraction
+from hngtv.networks.heat_map import N_CHANNELS
 from hngtv.networks.slices import build_classifier
 from hngtv.networks.sononet import SonoNet
 from hngtv.run_folder import RunFolder, atomic_path, make_folder, read_json, sha256_of, write_json
 from hngtv.training.coarse import CoarseLocalisationModule
+from hngtv.training.heat_map import HeatMapModule
 from hngtv.training.logger import RunLogger
 from hngtv.training.roi_data import CropRules, TrainingCrops
 from hngtv.training.slice_classifier import SliceClassificationModule
 from hngtv.training.slice_data import TrainingSlices
+from hngtv.training.stage import StageModule
 from hngtv.training.trainer import StageFolder, StagePlan, train_stage
 from hngtv.two_stage import build_localiser, find_rois, load_weights, slice_scores
 
 FOREGROUND_SHARE = 0.5
 """Where stage 1 sees crops of the image, half of them hold tumour. Source: our choice."""
+
+AFTER_TRAINING = frozenset(
+    {
+        "thresholds", "min_covered", "min_component_ml", "mass", "on_empty",  # coarse
+        "window_mm", "max_peaks",  # heat map
+        "smoothing_mm", "max_gap_mm", "slice_margin_mm", "top_k", "keep", "in_plane", "attention",  # slices
+    }
+)  # fmt: skip
+"""Settings of localisers that only decide how boxes are made from what the networks say: a change trains nothing."""
 
 TRAINING_VERSION = 3
 """Raised when the code of training changes its result: stages of earlier code are then trained anew."""
@@ -79,14 +92,16 @@ class CoarseStation:
     @property
     def key(self) -> str:
         """Of the trained networks."""
-        own = [plain(self.localiser), self.inner_folds, self._spacing_mm]
+        trained = {name: value for name, value in plain(self.localiser).items() if name not in AFTER_TRAINING}
+        own = [trained, self.inner_folds, self._spacing_mm]
         return sha256_of([training_key(self.cases, self.settings), *own])[:16]
 
     @property
     def boxes_key(self) -> str:
         """Of the boxes that the networks give, as the ROI policy places them."""
         roi = self.settings.roi
-        return sha256_of([roi.shape, roi.size_mm, roi.join_mm, roi.margin_mm])[:8]
+        after = {name: value for name, value in plain(self.localiser).items() if name in AFTER_TRAINING}
+        return sha256_of([after, roi.shape, roi.size_mm, roi.join_mm, roi.margin_mm])[:8]
 
     @property
     def _spacing_mm(self) -> tuple[float, float, float]:
@@ -117,7 +132,7 @@ class CoarseStation:
                 networks = self._load_networks(root)
                 if isinstance(self.localiser, SliceLocaliser) and self.localiser.network.gated:
                     write_slice_boxes(
-                        root / folder.attention_boxes.name, self._score_attention(networks, self.localiser)
+                        boxes / folder.attention_boxes.name, self._score_attention(networks, self.localiser)
                     )
                 rois = self._locate(networks)
                 image_ml = {c.case_id: c.grid(self.localiser.level).bounds().volume_ml for c in self.cases}
@@ -127,8 +142,8 @@ class CoarseStation:
                 write_json(chosen, {"threshold": threshold, "covered": held})
                 write_rois(table, rois[threshold])
             _copy_file(chosen, folder.coarse_threshold)
-            if (root / folder.attention_boxes.name).is_file():
-                _copy_file(root / folder.attention_boxes.name, folder.attention_boxes)
+            if (boxes / folder.attention_boxes.name).is_file():
+                _copy_file(boxes / folder.attention_boxes.name, folder.attention_boxes)
             rois = read_rois(table)
         _report_coverage(rois, read_json(folder.coarse_threshold)["threshold"])
         return rois, Used(sum(r["steps"] for r in records), sum(r["cpu_s"] for r in records))
@@ -140,6 +155,8 @@ class CoarseStation:
         match self.localiser:
             case CoarseLocaliser():
                 return [(StageFolder(root), self._coarse_plan(self.localiser, cases, inner))]
+            case HeatMapLocaliser():
+                return [(StageFolder(root), self._heat_map_plan(self.localiser, cases, inner))]
             case SliceLocaliser():
                 if not (self.localiser.network.gated and self.localiser.network.aggregation == "ft"):
                     return [(StageFolder(root), self._slice_plan(self.localiser, cases, inner))]
@@ -190,6 +207,47 @@ class CoarseStation:
 
     def _coarse_plan(self, localiser: CoarseLocaliser, cases: Sequence[PreparedCase], inner: int) -> StagePlan:
         settings = self.settings
+        return self._crop_plan(
+            localiser,
+            cases,
+            inner,
+            lambda steps: CoarseLocalisationModule(
+                plain(localiser.network),
+                plain(settings.loss),
+                plain(settings.optimiser),
+                in_channels=settings.intensity.n_channels,
+                out_channels=2,
+                total_steps=steps,
+            ),
+        )
+
+    def _heat_map_plan(self, localiser: HeatMapLocaliser, cases: Sequence[PreparedCase], inner: int) -> StagePlan:
+        settings = self.settings
+        return self._crop_plan(
+            localiser,
+            cases,
+            inner,
+            lambda steps: HeatMapModule(
+                plain(localiser.network),
+                plain(settings.optimiser),
+                in_channels=settings.intensity.n_channels,
+                out_channels=N_CHANNELS,
+                spacing_mm=list(settings.data.coarse_spacing_mm),
+                sigma_mm=localiser.sigma_mm,
+                extent_weight=localiser.extent_weight,
+                total_steps=steps,
+            ),
+        )
+
+    def _crop_plan(
+        self,
+        localiser: CoarseLocaliser | HeatMapLocaliser,
+        cases: Sequence[PreparedCase],
+        inner: int,
+        build_module: Callable[[int], StageModule],
+    ) -> StagePlan:
+        """Plan of a network that sees crops of the whole field of view at coarse spacing."""
+        settings = self.settings
         rois = {case.case_id: [case.grid("coarse").bounds()] for case in cases}
         roi = RoiSettings(
             shape="tight",
@@ -203,16 +261,9 @@ class CoarseStation:
         rules = CropRules("coarse", roi, settings.intensity, settings.augment, localiser.network.total_stride)
         seed = self._inner_seed(inner)
         return StagePlan(
-            label=f"coarse_{inner}",
+            label=f"{localiser.name}_{inner}",
             key=sha256_of([self.key, inner]),
-            build_module=lambda steps: CoarseLocalisationModule(
-                plain(localiser.network),
-                plain(settings.loss),
-                plain(settings.optimiser),
-                in_channels=settings.intensity.n_channels,
-                out_channels=2,
-                total_steps=steps,
-            ),
+            build_module=build_module,
             build_crops=lambda n: TrainingCrops(cases, rois, rules, seed, n),
             budget=_share_of(settings.budget, localiser.budget_share / localiser.n_inner_folds),
             optimiser=settings.optimiser,
@@ -248,8 +299,8 @@ class CoarseStation:
         return boxes
 
     def _check_found(self, rois: Sequence[Roi]) -> None:
-        """Raise InputError for cases without a box, if `on_empty` is "fail"."""
-        lost = [f"{roi.case_id}: {roi.reason}" for roi in rois if roi.is_fallback]
+        """Raise InputError for cases without a box, if `on_empty` is "fail"; see `_locate_case`."""
+        lost = [f"{roi.case_id}: {roi.reason}" for roi in rois if roi.reason.startswith("fallback:whole_volume")]
         if lost and self.localiser.on_empty == "fail":
             raise InputError(
                 f"stage 1 found nothing in {len(lost)} training case(s), and localiser.on_empty is fail; "

@@ -88,6 +88,28 @@ class RunFolder:
     def fine(self) -> Path:
         return self.root / "fine"
 
+    @property
+    def error_budget(self) -> Path:
+        """One row for each test case and way to choose where to look."""
+        return self.root / "error_budget.csv"
+
+    @property
+    def error_budget_summary(self) -> Path:
+        return self.root / "error_budget.json"
+
+    @property
+    def error_budget_picture(self) -> Path:
+        return self.root / "error_budget.png"
+
+    @property
+    def slice_scores(self) -> Path:
+        """What a localiser of slices says of each slice of the test cases."""
+        return self.root / "slice_scores.csv"
+
+    def error_budget_part(self, case_id: str) -> Path:
+        """The error budget of one case, kept so that a killed run goes on."""
+        return self.root / "error_budget" / f"{case_id}.json"
+
     def prediction(self, case_id: str) -> Path:
         return self.predictions / f"{case_id}.nii.gz"
 

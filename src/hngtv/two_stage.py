@@ -22,6 +22,7 @@ from hngtv.config import (
     AtlasLocaliser,
     CoarseLocaliser,
     FixedLocaliser,
+    HeatMapLocaliser,
     InferenceSettings,
     OracleLocaliser,
     PetRuleLocaliser,
@@ -35,12 +36,14 @@ from hngtv.config import (
 from hngtv.errors import InputError
 from hngtv.localise.coarse_net import find_boxes
 from hngtv.localise.finding import FOUND, Finding
+from hngtv.localise.heat_map import HeatMaps, find_peak_boxes
 from hngtv.localise.roi_policy import place_rois, widen
 from hngtv.localise.roi_table import Roi
 from hngtv.localise.rules import RuleBox
 from hngtv.localise.slices import SliceScores, find_slice_boxes
 from hngtv.localise.truth import EMPTY_TARGET, covered_fraction, target_box
-from hngtv.networks.build import build_network, predict_attention, predict_probabilities, to_fast_layout
+from hngtv.networks.build import build_network, predict_attention, predict_mean, predict_probabilities, to_fast_layout
+from hngtv.networks.heat_map import N_CHANNELS, read_maps
 from hngtv.networks.output import SegmentationNetwork
 from hngtv.networks.slices import build_classifier, classify_slices
 from hngtv.networks.sononet import SonoNet
@@ -161,10 +164,12 @@ def _what_decides_a_mask(settings: RunSettings) -> list[Any]:
 
 
 def build_localiser(localiser: TrainedLocaliser, in_channels: int) -> nn.Module:
-    """The network of stage 1: of two classes, tumour of any kind and everything else."""
+    """The network of stage 1: of two classes, tumour of any kind and everything else; or of heat maps."""
     match localiser:
         case CoarseLocaliser():
             return build_network(localiser.network, in_channels, out_channels=2)
+        case HeatMapLocaliser():
+            return build_network(localiser.network, in_channels, out_channels=N_CHANNELS)
         case SliceLocaliser():
             return build_classifier(localiser.network, in_channels, out_channels=2)
 
@@ -204,7 +209,8 @@ def predict_case(model: Model, case: RawCase, with_attention: bool = False) -> P
     if case.pet is None and not model.settings.copes_without_pet:
         raise InputError(
             f"case {case.case_id}: no PET file beside {case.ct}, and {model.settings.arm} was trained with PET; "
-            "give its PET, or a model trained with augment.pet_dropout=0.3 or, in all stages, fusion=ct_only"
+            "give its PET, or a model whose localiser is no PET rule, trained with augment.pet_dropout=0.3 or, in all "
+            "stages, fusion=ct_only"
         )
     images = check_case(case, needs_pet=False)
     for warning in images.warnings:
@@ -325,7 +331,7 @@ def locate(model: Model, case_id: str, images: CheckedImages) -> Finding:
             return Finding((box or grid.bounds(),), 1.0, FOUND if box else EMPTY_TARGET)
         case FixedLocaliser() | AtlasLocaliser() | PetRuleLocaliser():
             localiser = RuleBox(settings)
-        case CoarseLocaliser() | SliceLocaliser():
+        case CoarseLocaliser() | HeatMapLocaliser() | SliceLocaliser():
             localiser = NetworkLocaliser(settings, model.coarse, model.coarse_threshold, model.settings)
     data = model.settings.data
     spacing_mm = GridSettings(data.spacing_mm, data.coarse_spacing_mm).spacing_of(settings.level)
@@ -375,6 +381,9 @@ def find_rois(
         case CoarseLocaliser():
             probability = coarse_probability(networks, volume, settings)
             return [find_boxes(probability, pet, grid, threshold, localiser, case_id) for threshold in thresholds]
+        case HeatMapLocaliser():
+            maps = heat_maps(networks, volume, settings)
+            return [find_peak_boxes(maps, pet, grid, threshold, localiser, case_id) for threshold in thresholds]
         case SliceLocaliser():
             scores = slice_scores(networks, localiser, volume, settings)
             return [find_slice_boxes(scores, pet, grid, threshold, localiser, case_id) for threshold in thresholds]
@@ -384,7 +393,7 @@ def slice_scores(
     networks: Sequence[nn.Module], localiser: SliceLocaliser, volume: Volume, settings: RunSettings
 ) -> SliceScores:
     """Probability and attention of all axial slices of a whole case at the localiser's level."""
-    image = torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity))
+    image = _input_of(volume, settings)
     classifiers = [network for network in networks if isinstance(network, SonoNet)]
     tumour, attention = classify_slices(classifiers, image, localiser.network.zoom, localiser.attention.merge)
     return SliceScores(tumour.numpy(), None if attention is None else attention.numpy())
@@ -392,8 +401,20 @@ def slice_scores(
 
 def coarse_probability(networks: Sequence[nn.Module], volume: Volume, settings: RunSettings) -> NDArray[np.float32]:
     """Tumour probability (X, Y, Z) of a whole case at coarse spacing, averaged over networks."""
-    image = torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity))
+    image = _input_of(volume, settings)
     return predict_probabilities(networks, image, COARSE_INFERENCE, volume.grid.shape)[1].numpy()
+
+
+def heat_maps(networks: Sequence[nn.Module], volume: Volume, settings: RunSettings) -> HeatMaps:
+    """Heat and side lengths of a whole case at coarse spacing, averaged over networks."""
+    image = _input_of(volume, settings)
+    heat, *sides_mm = predict_mean(networks, image, COARSE_INFERENCE, volume.grid.shape, read_maps).numpy()
+    return HeatMaps(heat, np.stack(sides_mm))
+
+
+def _input_of(volume: Volume, settings: RunSettings) -> torch.Tensor:
+    """A network's input (C, X, Y, Z)."""
+    return torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity))
 
 
 def segment(model: Model, images: CheckedImages, rois: Sequence[Box]) -> NDArray[np.uint8]:
@@ -448,7 +469,7 @@ def _seen_by_network(model: Model, images: CheckedImages, box: Box) -> tuple[tor
     window_mm = np.multiply(model.window_voxels, settings.data.spacing_mm)
     seen = box.grow_to(window_mm).move_into(images.ct.grid.bounds())
     volume = prepare_images(images, settings.data.spacing_mm, seen)
-    return torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity)), volume.grid
+    return _input_of(volume, settings), volume.grid
 
 
 def paste_back(

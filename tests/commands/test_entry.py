@@ -48,7 +48,9 @@ def test_command_help_shows_docstring_settings_and_statuses(name: str, capsys: p
 def test_help_of_run_lists_the_options_of_every_group(capsys: pytest.CaptureFixture[str]) -> None:
     run_command(["run", "-h"])
     shown = capsys.readouterr().out
-    assert "localiser=coarse|oracle|slices|whole" in shown
+    options = sorted(file.stem for file in (conf_folder() / "localiser").glob("*.yaml"))
+    assert {"coarse", "nvauto", "oracle", "slices", "whole"} <= set(options)
+    assert f"localiser={'|'.join(options)}" in shown
     assert "experiment=" in shown
 
 

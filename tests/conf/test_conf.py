@@ -6,10 +6,20 @@ import pytest
 
 from hngtv import config
 from hngtv.commands.entry import BAD_INPUT, COMMANDS, compose, conf_folder, run_command
-from hngtv.config import CoarseLocaliser, RunSettings, UNetSettings, parse_settings, plain
+from hngtv.config import (
+    CoarseLocaliser,
+    PetRuleLocaliser,
+    RunSettings,
+    SliceLocaliser,
+    UNetSettings,
+    parse_settings,
+    plain,
+)
 from hngtv.errors import InputError
+from hngtv.localise.rules import PET_RULES
 from hngtv.networks.attention_unet import AttentionUNet
 from hngtv.networks.build import build_network
+from hngtv.networks.slice_network import SliceNetwork
 from tests.own_network import install_example
 
 NEEDED = {
@@ -17,9 +27,12 @@ NEEDED = {
     "prepare": ["data.root=cases"],
     "import": ["data.root=cases"],
     "phantom": ["out=cases"],
+    "embed": ["out=long", "data.root=cases"],
     "predict": ["model=run", "out=masks", "cases=cases"],
     "evaluate": ["predictions=masks", "targets=cases"],
     "compare": ["runs=runs"],
+    "localise": ["run_dir=out", "data.root=cases"],
+    "robustness": ["model=run"],
 }
 """What a user must give."""
 GROUPS = {
@@ -28,6 +41,8 @@ GROUPS = {
     if folder.is_dir()
 }
 EXPERIMENTS = GROUPS["experiment"]
+ARMS = [name for name in EXPERIMENTS if name != "zhu2020"]
+"""Those on equal terms."""
 CHOICES = {group: options for group, options in GROUPS.items() if group != "experiment"}
 N_ROUNDS = max(map(len, CHOICES.values()))
 """Compositions in which every option of every group has its turn."""
@@ -79,12 +94,14 @@ def test_every_option_with_every_experiment(
         networks.append(settings.localiser.network)
     for network in networks:
         built = build_network(network, in_channels=2, out_channels=3)
+        assert isinstance(built, SliceNetwork) == (getattr(network, "spatial_dims", 3) == 2)
+        built = built.network if isinstance(built, SliceNetwork) else built
         assert isinstance(built, AttentionUNet) == isinstance(network, UNetSettings)
         if isinstance(built, AttentionUNet):
             assert bool(built.gates) == (network.name == "attention_unet")
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", ARMS)
 def test_experiment_is_what_its_name_says(experiment: str) -> None:
     settings = run_settings(f"experiment={experiment}")
     localiser = {"single": "whole", "two": "coarse", "oracle": "oracle"}[experiment.split("_")[0]]
@@ -93,14 +110,27 @@ def test_experiment_is_what_its_name_says(experiment: str) -> None:
 
 
 def test_arms_differ_in_localiser_roi_and_gates_alone() -> None:
-    trees = [plain(run_settings(f"experiment={name}")) for name in EXPERIMENTS]
+    trees = [plain(run_settings(f"experiment={name}")) for name in ARMS]
     for key in trees[0]:
         if key not in ("arm", "localiser", "roi", "network"):
             assert all(tree[key] == trees[0][key] for tree in trees), key
     networks = [{k: v for k, v in tree["network"].items() if "gate" not in k and k != "name"} for tree in trees]
     assert all(network == networks[0] for network in networks)
-    rois = {name: tree["roi"]["crop_voxels"] for name, tree in zip(EXPERIMENTS, trees, strict=True)}
+    rois = {name: tree["roi"]["crop_voxels"] for name, tree in zip(ARMS, trees, strict=True)}
     assert len({tuple(size) for size in rois.values()}) == 1
+
+
+def test_zhu2020_keeps_whole_slices_for_a_network_of_slices() -> None:
+    settings = run_settings("experiment=zhu2020")
+    assert isinstance(settings.localiser, SliceLocaliser)
+    assert isinstance(settings.network, UNetSettings)
+    assert not settings.localiser.network.gated
+    assert (settings.localiser.in_plane, settings.roi.shape, settings.network.spatial_dims) == ("whole", "slab", 2)
+    assert settings.network.total_stride[2] == 1
+    assert settings.error_budget
+    others = plain(run_settings("experiment=single_stage_unet"))
+    for key in ("loss", "optimiser", "budget", "inference", "intensity"):
+        assert plain(settings)[key] == others[key], key
 
 
 @pytest.mark.parametrize(
@@ -124,7 +154,16 @@ def test_arms_differ_in_localiser_roi_and_gates_alone() -> None:
         ("fold=x", ["fold", "x", "all"]),
         ("network.widths=[8]", ["network.widths"]),
         ("network.strides=[[2,2,1]]", ["network", "strides", "3"]),
+        ("network.spatial_dims=4", ["network.spatial_dims", "4"]),
+        ("augment.rotation_deg=[1,2]", ["augment.rotation_deg", "3 values"]),
+        ("augment.rotation_deg=-1", ["augment.rotation_deg", "-1"]),
         ("roi.crop_voxels=[1,2]", ["roi.crop_voxels", "3"]),
+        ("roi.shape=fixed", ["roi", "size_mm", "shape=fixed"]),
+        ("roi.size_mm=[9,9,9]", ["roi", "size_mm", "shape=fixed"]),
+        ("roi.shape=slap", ["roi.shape", "slap", "slab"]),
+        ("roi.jitter_mm=mached", ["roi.jitter_mm", "mached", "matched"]),
+        ("roi.join_mm=-1", ["roi.join_mm", "-1"]),
+        ("localiser.mass=0", ["localiser.mass", "0"]),
         ("intensity.ct_windows_hu=[[240,-160]]", ["intensity", "ct_windows_hu"]),
         ("seed=-1", ["seed", "-1"]),
         ("inference.flip_axes=[x,w]", ["inference.flip_axes", "w"]),
@@ -208,6 +247,9 @@ def test_every_fusion_builds_where_it_can(network: str, fusion: str) -> None:
         (["localiser=whole", "network.fusion=ct_only"], True),
         (["localiser=slices", "network.fusion=ct_only"], False),
         (["localiser=slices", "augment.pet_dropout=0.3"], True),
+        (["localiser=fixed", "network.fusion=ct_only"], True),
+        (["localiser=nvauto", "network.fusion=ct_only"], False),
+        (["localiser=nvauto", "augment.pet_dropout=0.3"], False),
     ],
 )
 def test_pet_may_be_missing_where_no_stage_looks_at_it_or_all_learned_without(
@@ -220,6 +262,24 @@ def test_pet_may_be_missing_where_no_stage_looks_at_it_or_all_learned_without(
 def test_pet_alone_cannot_be_dropped(key: str) -> None:
     with pytest.raises(InputError, match=r"augment\.pet_dropout"):
         run_settings("experiment=two_stage_ag", f"{key}=pet_only", "augment.pet_dropout=0.3")
+
+
+@pytest.mark.parametrize("stage", ["coarse", "slices"])
+def test_settings_of_runs_before_the_roi_policy_give_one_tight_roi(stage: str) -> None:
+    settings = run_settings("experiment=two_stage_ag", f"localiser={stage}")
+    tree = plain(settings)
+    for key in ("shape", "size_mm", "join_mm"):
+        del tree["roi"][key]
+    for key in {"mass", "slice_margin_mm", "top_k"} & set(tree["localiser"]):
+        del tree["localiser"][key]
+    assert parse_settings(RunSettings, tree) == settings
+
+
+@pytest.mark.parametrize("name", sorted(PET_RULES))
+def test_every_pet_rule_has_its_settings(name: str) -> None:
+    localiser = run_settings(f"localiser={name}").localiser
+    assert isinstance(localiser, PetRuleLocaliser)
+    assert localiser.name == name
 
 
 def test_settings_of_runs_before_fusion_was_a_setting_are_early() -> None:

@@ -43,8 +43,8 @@ def test_run_folder_is_complete(walked: Path) -> None:
     assert (folder / "coarse/inner_0/model.pt").is_file()
     rows = list(csv.DictReader((folder / "scores.csv").open(newline="")))
     assert list(rows[0]) == [
-        "case_id", "arm", "fold", "seed", "class_name", "dice", "precision", "recall", "hd95_mm", "surface_dice_2mm",
-        "volume_ml", "target_volume_ml",
+        "case_id", "arm", "fold", "seed", "class_name", "dice", "precision", "recall", "hd95_mm", "msd_mm",
+        "surface_dice_2mm", "volume_ml", "target_volume_ml",
     ]  # fmt: skip
     assert {row["class_name"] for row in rows} == {"GTVp", "GTVn", "GTV"}
     for case_id in {row["case_id"] for row in rows}:

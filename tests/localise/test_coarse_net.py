@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from hngtv.config import CoarseLocaliser, UNetSettings
 from hngtv.errors import InputError
-from hngtv.localise.coarse_net import Finding, choose_threshold, find_box
+from hngtv.localise.coarse_net import choose_threshold, find_boxes, mass_slices
+from hngtv.localise.finding import Finding
 from hngtv.localise.roi_table import Roi
-from hngtv.localise.rules import covered_fraction, pet_rule_box
+from hngtv.localise.rules import NVAUTO_SIZE_MM, nvauto_box
+from hngtv.localise.truth import covered_fraction
 from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 
@@ -32,25 +34,37 @@ def settings(**changes: Any) -> CoarseLocaliser:
 def find(probability: np.ndarray, **changes: Any) -> Finding:
     pet = np.zeros(GRID.shape)
     pet[4, 5, 7] = 9
-    return find_box(probability, pet, GRID, 0.5, settings(**changes), "P01")
+    return find_boxes(probability, pet, GRID, 0.5, settings(**changes), "P01")
 
 
 def test_box_is_the_component_in_world_mm() -> None:
     probability = np.zeros(GRID.shape)
     probability[2:4, 3:6, 1:3] = 0.75
     finding = find(probability)
-    assert finding == Finding(Box((-30, -30, 210), (-10, 0, 230)), 0.75, "found")
+    assert finding == Finding((Box((-30, -30, 210), (-10, 0, 230)),), 0.75, "found")
 
 
-def test_small_components_are_dropped_and_all_others_held() -> None:
+def test_small_components_are_dropped_and_every_other_has_its_box() -> None:
     probability = np.zeros(GRID.shape)
     probability[0, 0, 0] = 1.0  # 1 ml
     probability[3:5, 3:5, 3:5] = 0.5
     probability[8, 9:11, 6] = 0.9
     finding = find(probability)
-    assert finding.box == Box((-20, -30, 230), (40, 50, 270))
+    assert finding.boxes == (Box((-20, -30, 230), (0, -10, 250)), Box((30, 30, 260), (40, 50, 270)))
     assert finding.confidence == pytest.approx((8 * 0.5 + 2 * 0.9) / 10)
-    assert find(probability, min_component_ml=0.0).box.lower_mm == (-50, -60, 200)
+    assert find(probability, min_component_ml=0.0).boxes == (Box((-50, -60, 200), (-40, -50, 210)), *finding.boxes)
+
+
+def test_components_that_touch_at_a_corner_are_one() -> None:
+    probability = np.zeros(GRID.shape)
+    probability[2, 2, 2] = probability[3, 3, 3] = 0.8
+    assert find(probability).boxes == (Box((-30, -40, 220), (-10, -20, 240)),)
+
+
+def test_nothing_found_and_no_uptake_is_the_whole_volume() -> None:
+    finding = find_boxes(np.zeros(GRID.shape), np.zeros(GRID.shape), GRID, 0.5, settings(), "P01")
+    assert finding.boxes == (GRID.bounds(),)
+    assert finding.reason.startswith("fallback:whole_volume (no component")
 
 
 def test_threshold_counts_as_reached() -> None:
@@ -60,12 +74,12 @@ def test_threshold_counts_as_reached() -> None:
 
 
 @given(st.lists(st.tuples(*(st.integers(0, n - 1) for n in GRID.shape)), min_size=1, max_size=5))
-def test_box_holds_every_voxel_that_is_found(voxels: list[tuple[int, int, int]]) -> None:
+def test_boxes_hold_every_voxel_that_is_found(voxels: list[tuple[int, int, int]]) -> None:
     probability = np.zeros(GRID.shape)
     for voxel in voxels:
         probability[voxel] = 0.8
     finding = find(probability, min_component_ml=0.0)
-    assert covered_fraction(probability >= 0.5, GRID, finding.box) == 1.0
+    assert covered_fraction(probability >= 0.5, GRID, finding.boxes) == 1.0
     assert 0 <= finding.confidence <= 1
 
 
@@ -73,7 +87,7 @@ def test_nothing_found_falls_back_to_the_pet_rule() -> None:
     finding = find(np.zeros(GRID.shape))
     pet = np.zeros(GRID.shape)
     pet[4, 5, 7] = 9
-    assert finding.box == pet_rule_box(pet, GRID)
+    assert finding.boxes == (nvauto_box(pet, GRID, NVAUTO_SIZE_MM),)
     assert finding.confidence == 0
     assert finding.reason.startswith("fallback:pet_rule")
     assert "0.5" in finding.reason
@@ -82,7 +96,7 @@ def test_nothing_found_falls_back_to_the_pet_rule() -> None:
 
 def test_nothing_found_falls_back_to_the_whole_volume() -> None:
     finding = find(np.zeros(GRID.shape), on_empty="whole_volume")
-    assert (finding.box, finding.confidence) == (GRID.bounds(), 0.0)
+    assert (finding.boxes, finding.confidence) == ((GRID.bounds(),), 0.0)
     assert finding.reason.startswith("fallback:whole_volume")
 
 
@@ -98,7 +112,7 @@ IMAGE_ML = {"P": GRID.bounds().volume_ml}
 def held(*fractions: float | None) -> list[Roi]:
     """Boxes that hold these shares of the target; a negative share is held by a fallback."""
     return [
-        Roi("P", "coarse", "0", PART, 0.5, part and abs(part), "fallback:x" if part and part < 0 else "found")
+        Roi("P", "coarse", "0", (PART,), 0.5, part and abs(part), "fallback:x" if part and part < 0 else "found")
         for part in fractions
     ]
 
@@ -123,5 +137,68 @@ def test_empty_targets_do_not_count() -> None:
 
 
 def test_a_box_of_the_whole_image_is_not_a_find() -> None:
-    whole = [replace(roi, box=GRID.bounds()) for roi in held(1.0, 1.0)]
+    whole = [replace(roi, boxes=(GRID.bounds(),)) for roi in held(1.0, 1.0)]
     assert choose_threshold({0.5: held(0.5, 0.5), 0.1: whole}, IMAGE_ML, 0.99) == 0.5
+
+
+def test_boxes_that_hold_the_whole_image_together_are_not_a_find() -> None:
+    low, high = (
+        GRID.box_of((slice(0, 10), slice(0, 12), slice(0, 4))),
+        GRID.box_of((slice(0, 10), slice(0, 12), slice(4, 8))),
+    )
+    halves = [replace(roi, boxes=(low, high)) for roi in held(1.0, 1.0)]
+    assert choose_threshold({0.5: held(0.5, 0.5), 0.1: halves}, IMAGE_ML, 0.99) == 0.5
+
+
+EVERYTHING = (slice(0, 10), slice(0, 12), slice(0, 8))
+
+
+def test_mass_cuts_the_same_from_both_tails() -> None:
+    """Along x the shares are 5, 5, 80, 5 and 5 %; along y and z there is one slice."""
+    probability = np.zeros(GRID.shape)
+    probability[2:7, 4, 3] = 0.05, 0.05, 0.8, 0.05, 0.05
+    slices = (slice(2, 7), slice(4, 5), slice(3, 4))
+    wanted = {
+        1.0: slice(2, 7),
+        0.95: slice(2, 7),
+        0.89: slice(3, 6),
+        0.81: slice(3, 6),
+        0.79: slice(4, 5),
+        0.01: slice(4, 5),
+    }
+    for mass, x in wanted.items():
+        assert mass_slices(probability, slices, mass) == (x, slice(4, 5), slice(3, 4)), mass
+
+
+def test_mass_keeps_the_heavier_side() -> None:
+    probability = np.zeros(GRID.shape)
+    probability[2:6, 4, 3] = 0.01, 0.3, 0.34, 0.35
+    assert mass_slices(probability, (slice(2, 6), slice(4, 5), slice(3, 4)), 0.9)[0] == slice(3, 6)
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=4 * 3 * 2, max_size=4 * 3 * 2), st.floats(0.01, 1))
+def test_mass_is_held_along_each_axis_by_a_box_that_is_never_empty(values: list[float], mass: float) -> None:
+    probability = np.zeros(GRID.shape)
+    box = (slice(3, 7), slice(2, 5), slice(6, 8))
+    probability[box] = np.reshape(values, (4, 3, 2))
+    found = mass_slices(probability, box, mass)
+    total = probability.sum()
+    for axis, (inside, around) in enumerate(zip(found, box, strict=True)):
+        assert around.start <= inside.start < inside.stop <= around.stop
+        along = probability.sum(axis=tuple(other for other in range(3) if other != axis))
+        assert along[inside].sum() >= (mass - 1e-9) * total
+    assert mass_slices(probability, box, 1.0) == box
+
+
+def test_a_box_without_probability_stays_whole() -> None:
+    """As at threshold 0, where every voxel is found."""
+    assert mass_slices(np.zeros(GRID.shape), EVERYTHING, 0.9) == EVERYTHING
+    finding = find_boxes(np.zeros(GRID.shape), np.zeros(GRID.shape), GRID, 0.0, settings(), "P01")
+    assert (finding.boxes, finding.reason) == ((GRID.bounds(),), "found")
+
+
+def test_mass_is_a_setting_of_the_localiser() -> None:
+    probability = np.zeros(GRID.shape)
+    probability[2:7, 4, 3] = 0.5, 0.5, 1, 0.5, 0.5
+    assert find(probability).boxes == (GRID.box_of((slice(2, 7), slice(4, 5), slice(3, 4))),)
+    assert find(probability, mass=0.6).boxes == (GRID.box_of((slice(3, 6), slice(4, 5), slice(3, 4))),)

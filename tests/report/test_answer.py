@@ -22,7 +22,9 @@ def _settings(arm: str) -> dict[str, object]:
 
 def rows(arm: str, dices: tuple[float, ...] | list[float], seed: int = 0) -> list[CaseScore]:
     return [
-        CaseScore(f"case{i}", arm, "0", seed, "GTV", dice, dice, dice, 20 * (1 - dice), dice, 10.0, 10.0)
+        CaseScore(
+            f"case{i}", arm, "0", seed, "GTV", dice, dice, dice, 20 * (1 - dice), 20 * (1 - dice), dice, 10.0, 10.0
+        )
         for i, dice in enumerate(dices)
     ]
 

@@ -11,7 +11,7 @@ from hngtv.run_folder import RunFolder, write_json
 
 
 def score(case_id: str = "a", class_name: str = "GTV", dice: float = 0.5, **changes: Any) -> CaseScore:
-    values = {"arm": "x", "fold": "0", "seed": 0, "precision": dice, "recall": dice, "hd95_mm": 5.0}
+    values = {"arm": "x", "fold": "0", "seed": 0, "precision": dice, "recall": dice, "hd95_mm": 5.0, "msd_mm": 2.0}
     values |= {"surface_dice_2mm": dice, "volume_ml": 10.0, "target_volume_ml": 12.0}
     return CaseScore(case_id=case_id, class_name=class_name, dice=dice, **(values | changes))
 

@@ -18,7 +18,7 @@ from hngtv.report import statistics
 def rows_of(arm, dice_by_case, seed=0, hd95_mm=5.0, class_name="GTVp"):
     """One row per case with the given Dice; every target is 10 ml and so is every prediction."""
     return [
-        CaseScore(case_id, arm, "0", seed, class_name, dice, dice, dice, hd95_mm, dice, 10.0, 10.0)
+        CaseScore(case_id, arm, "0", seed, class_name, dice, dice, dice, hd95_mm, hd95_mm, dice, 10.0, 10.0)
         for case_id, dice in dice_by_case.items()
     ]
 
@@ -234,9 +234,9 @@ def test_bad_rows_are_refused():
 
 
 def test_aggregated_dice_weighs_by_volume_and_averages_seeds():
-    large = CaseScore("p", "a", "0", 0, "GTVp", 0.8, 0.8, 0.8, 3.0, 0.8, 30.0, 30.0)
-    small = CaseScore("q", "a", "0", 0, "GTVp", 0.2, 0.2, 0.2, 3.0, 0.2, 5.0, 5.0)
-    absent = CaseScore("r", "a", "0", 0, "GTVp", 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0)
+    large = CaseScore("p", "a", "0", 0, "GTVp", 0.8, 0.8, 0.8, 3.0, 1.0, 0.8, 30.0, 30.0)
+    small = CaseScore("q", "a", "0", 0, "GTVp", 0.2, 0.2, 0.2, 3.0, 1.0, 0.2, 5.0, 5.0)
+    absent = CaseScore("r", "a", "0", 0, "GTVp", 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
     expected = (0.8 * 60 + 0.2 * 10) / 70
     assert statistics.summarise_aggregated_dice([large, small, absent], "GTVp") == pytest.approx({"a": expected})
     again = [large, *(dataclasses.replace(small, seed=seed) for seed in (0, 1))]

@@ -33,7 +33,7 @@ def comparison(fake_runs: Path) -> Comparison:
 
 
 def score(case_id: str, class_name: str, volume_ml: float, **changes: Any) -> CaseScore:
-    row = CaseScore(case_id, "x", "0", 0, class_name, 0.5, 0.5, 0.5, 5.0, 0.5, volume_ml, volume_ml)
+    row = CaseScore(case_id, "x", "0", 0, class_name, 0.5, 0.5, 0.5, 5.0, 2.0, 0.5, volume_ml, volume_ml)
     return dataclasses.replace(row, **changes)
 
 

@@ -53,6 +53,17 @@ def test_same_seed_same_change() -> None:
     assert not np.array_equal(first[0], transform(*crop(), seed=6)[0])
 
 
+def test_turned_about_z_alone_slices_stay_where_they_are() -> None:
+    image = np.broadcast_to(np.arange(SIZE[2] + 4, dtype=np.float32), (2, 12, 10, SIZE[2] + 4)).copy()
+    target = (image[:1] == 3).astype(np.uint8)
+    for seed in range(5):
+        changed, labels = augmentation(affine_probability=1, rotation_deg=(0, 0, 180))(image, target, seed=seed)
+        np.testing.assert_allclose(changed, image[:, 2:-2, 2:-2, 2:-2], atol=1e-4)
+        np.testing.assert_array_equal(labels, target[:, 2:-2, 2:-2, 2:-2])
+    turned, _ = augmentation(affine_probability=1, rotation_deg=(180, 0, 0))(image, target, seed=0)
+    assert not np.allclose(turned, image[:, 2:-2, 2:-2, 2:-2], atol=0.1)
+
+
 def test_shape_labels_and_input_are_kept() -> None:
     image, target = crop()
     before = image.copy(), target.copy()

@@ -1,6 +1,7 @@
 """The stream of crops: each item is decided by the seed and its number, and lies where its ROI says."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from hngtv.training.roi_data import (
     roi_slices,
 )
 from hngtv.volume.box import Box
+from hngtv.volume.components import bounding_slices
 
 INTENSITY = IntensitySettings(ct_windows_hu=((-160.0, 240.0),), pet_max_suv=20.0, pet_scale="linear")
 
@@ -36,22 +38,24 @@ def no_augment(**changes: Any) -> AugmentSettings:
 
 def rules(augment: AugmentSettings | None = None, **changes: Any) -> CropRules:
     plain: dict[str, Any] = {"margin_mm": 0, "jitter_mm": 0, "crop_voxels": (12, 12, 8), "foreground_share": 0}
-    return CropRules("fine", RoiSettings(**(plain | changes)), INTENSITY, augment or no_augment(), 4)
+    roi = RoiSettings(**(plain | changes))
+    assert roi.jitter_mm != "matched"
+    return CropRules("fine", roi, INTENSITY, augment or no_augment(), 4, roi.jitter_mm)
 
 
-def whole(cases: list[PreparedCase]) -> dict[str, Box]:
-    return {case.case_id: case.grid("fine").bounds() for case in cases}
+def whole(cases: list[PreparedCase]) -> dict[str, list[Box]]:
+    return {case.case_id: [case.grid("fine").bounds()] for case in cases}
 
 
-def around_tumour(cases: list[PreparedCase]) -> dict[str, Box]:
+def around_tumour(cases: list[PreparedCase]) -> dict[str, list[Box]]:
     boxes = {case.case_id: case.target_box("fine") for case in cases}
-    return {case_id: box for case_id, box in boxes.items() if box is not None}
+    return {case_id: [box] for case_id, box in boxes.items() if box is not None}
 
 
 def stream(
-    cases: list[PreparedCase], boxes: Mapping[str, Box], crop_rules: CropRules, seed: int = 0, n: int = 30
+    cases: list[PreparedCase], rois: Mapping[str, list[Box]], crop_rules: CropRules, seed: int = 0, n: int = 30
 ) -> TrainingCrops:
-    return TrainingCrops(cases, boxes, crop_rules, seed, n)
+    return TrainingCrops(cases, rois, crop_rules, seed, n)
 
 
 def test_item_depends_on_seed_and_number_alone(prepared: list[PreparedCase]) -> None:
@@ -111,9 +115,9 @@ def test_crops_hold_tumour_if_asked(prepared: list[PreparedCase]) -> None:
 
 def test_crop_lies_inside_a_larger_roi(prepared: list[PreparedCase]) -> None:
     chosen = rules(foreground_share=0.5, crop_voxels=(4, 4, 4))
-    boxes = {case_id: box.expand(20) for case_id, box in around_tumour(prepared).items()}
-    crops, case = stream(prepared, boxes, chosen), prepared[0]
-    roi = roi_slices(case, boxes[case.case_id], chosen)
+    rois = {case_id: [box.expand(20)] for case_id, (box,) in around_tumour(prepared).items()}
+    crops, case = stream(prepared, rois, chosen), prepared[0]
+    roi = roi_slices(case, rois[case.case_id][0], chosen)
     for number in range(50):
         starts = crops._starts(case, np.random.default_rng(number))
         assert all(r.start <= s and s + 4 <= r.stop for r, s in zip(roi, starts, strict=True))
@@ -124,7 +128,7 @@ def test_crop_is_centred_on_a_smaller_roi(prepared: list[PreparedCase]) -> None:
     middle = case.grid("fine").to_world(np.array([10, 12, 7]))
     box = Box.from_corners(middle - 4, middle + 4)
     chosen = rules(crop_voxels=(16, 16, 12))
-    starts = stream([case], {case.case_id: box}, chosen)._starts(case, np.random.default_rng(0))
+    starts = stream([case], {case.case_id: [box]}, chosen)._starts(case, np.random.default_rng(0))
     for start, size, found in zip(starts, (16, 16, 12), roi_slices(case, box, chosen), strict=True):
         assert abs((start + size / 2) - (found.start + found.stop) / 2) <= 0.5
 
@@ -133,9 +137,9 @@ def test_crop_around_a_small_roi_shows_the_image_and_no_padding(prepared: list[P
     case = prepared[0]
     grid = case.grid("fine")
     corner = Box.from_corners(grid.bounds().lower_mm, np.add(grid.bounds().lower_mm, 12.0))
-    crops = stream([case], {case.case_id: corner}, rules(jitter_mm=0, crop_voxels=(8, 8, 8)))
+    crops = stream([case], {case.case_id: [corner]}, rules(jitter_mm=0, crop_voxels=(8, 8, 8)))
     assert crops._starts(case, np.random.default_rng(0)) == [0, 0, 0]
-    huge = stream([case], {case.case_id: corner}, rules(jitter_mm=0, crop_voxels=(64, 64, 64)))
+    huge = stream([case], {case.case_id: [corner]}, rules(jitter_mm=0, crop_voxels=(64, 64, 64)))
     assert huge._starts(case, np.random.default_rng(0)) == [(n - 64) // 2 for n in grid.shape]
 
 
@@ -153,19 +157,26 @@ def test_jitter_moves_crops_and_no_further_than_asked(prepared: list[PreparedCas
 
 def test_box_outside_the_image_still_gives_a_crop(prepared: list[PreparedCase]) -> None:
     case = prepared[0]
-    image, target = stream([case], {case.case_id: Box((900, 900, 900), (950, 950, 950))}, rules())[0]
+    image, target = stream([case], {case.case_id: [Box((900, 900, 900), (950, 950, 950))]}, rules())[0]
     assert image.shape == (2, 12, 12, 8)
     assert not target.any()
 
 
 def test_crop_size_is_the_largest_roi_in_multiples(prepared: list[PreparedCase]) -> None:
-    boxes = {case.case_id: Box((0, -30, 290), (20, -5, 290 + 10 * n)) for n, case in enumerate(prepared, start=1)}
+    rois = {case.case_id: [Box((0, -30, 290), (20, -5, 290 + 10 * n))] for n, case in enumerate(prepared, start=1)}
     chosen = rules(crop_voxels=None, margin_mm=5)
-    sizes = [[s.stop - s.start for s in roi_slices(case, boxes[case.case_id], chosen)] for case in prepared]
-    found = crop_size(prepared, boxes, chosen)
+    sizes = [[s.stop - s.start for s in roi_slices(case, rois[case.case_id][0], chosen)] for case in prepared]
+    found = crop_size(prepared, rois, chosen)
     assert all(n % 4 == 0 for n in found)
     assert all(largest <= n < largest + 4 for largest, n in zip(np.max(sizes, axis=0), found, strict=True))
-    assert crop_size(prepared, boxes, rules(crop_voxels=(5, 8, 9))) == (8, 8, 12)
+    assert crop_size(prepared, rois, rules(crop_voxels=(5, 8, 9))) == (8, 8, 12)
+
+
+def test_crop_of_a_network_of_slices_has_as_many_slices_as_set(prepared: list[PreparedCase]) -> None:
+    by_axis = replace(rules(crop_voxels=(5, 8, 3)), multiple=(4, 8, 1))
+    crops = stream(prepared, whole(prepared), by_axis)
+    assert crops.size == (8, 8, 3)
+    assert crops[0][0].shape == (2, 8, 8, 3)
 
 
 @given(st.integers(0, 20), st.integers(1, 5), st.integers(0, 20))
@@ -187,6 +198,80 @@ def test_resumed_datamodule_serves_the_same_batches(prepared: list[PreparedCase]
 
 def test_coarse_level_reads_the_coarse_store(prepared: list[PreparedCase]) -> None:
     coarse = CropRules("coarse", rules(crop_voxels=(8, 8, 8)).roi, INTENSITY, no_augment(), 4)
-    boxes = {case.case_id: case.grid("coarse").bounds() for case in prepared}
-    image, _ = stream(prepared, boxes, coarse)[0]
+    rois = {case.case_id: [case.grid("coarse").bounds()] for case in prepared}
+    image, _ = stream(prepared, rois, coarse)[0]
     assert image.shape == (2, 8, 8, 8)
+
+
+def lesions(case: PreparedCase) -> list[Box]:
+    """The boxes of GTVp and of GTVn."""
+    grid, (_, target) = case.grid("fine"), case.read_whole("fine")
+    slices = [bounding_slices(target == label) for label in (1, 2)]
+    return [grid.box_of(found) for found in slices if found is not None]
+
+
+def test_crops_of_several_rois_come_from_each_of_them(prepared: list[PreparedCase]) -> None:
+    case = prepared[0]
+    bounds = case.grid("fine").bounds()
+    low = Box.from_corners(bounds.lower_mm, np.add(bounds.lower_mm, 20.0))
+    high = Box.from_corners(np.subtract(bounds.upper_mm, 20.0), bounds.upper_mm)
+    chosen = rules(crop_voxels=(4, 4, 4))
+    crops = stream([case], {case.case_id: [low, high]}, chosen)
+    starts = [tuple(crops._starts(case, np.random.default_rng(number))) for number in range(200)]
+    rois = [roi_slices(case, box, chosen) for box in (low, high)]
+    shares = [
+        np.mean([all(r.start <= s and s + 4 <= r.stop for r, s in zip(roi, start, strict=True)) for start in starts])
+        for roi in rois
+    ]
+    assert sum(shares) == pytest.approx(1)
+    assert min(shares) > 0.4
+
+
+def test_one_roi_draws_the_same_crops_as_a_single_box_did(prepared: list[PreparedCase]) -> None:
+    """Which of several ROIs a crop is about is drawn only where there are several."""
+    case, chosen = prepared[0], rules(jitter_mm=10, foreground_share=0.5, crop_voxels=(4, 4, 4))
+    box = case.grid("fine").bounds()
+    one = stream([case], {case.case_id: [box]}, chosen)
+    for number in range(20):
+        draws, again = np.random.default_rng(number), np.random.default_rng(number)
+        starts = one._starts(case, draws)
+        jitter = again.uniform(-1, 1, size=3) * 10
+        roi = roi_slices(case, box.shift(jitter), chosen)
+        assert all(r.start <= s and s + 4 <= r.stop for r, s in zip(roi, starts, strict=True))
+        seeds = case.foreground_voxels("fine")
+        anchor = seeds[again.integers(len(seeds))] if again.random() < 0.5 else None
+        for axis, (r, s) in enumerate(zip(roi, starts, strict=True)):
+            slack = r.stop - r.start - 4
+            if anchor is None:
+                assert s == r.start + again.integers(slack + 1)
+            else:
+                assert s == np.clip(int(anchor[axis]) - int(again.integers(4)), r.start, r.stop - 4)
+
+
+def test_crops_that_aim_at_tumour_aim_at_that_of_their_roi(prepared: list[PreparedCase]) -> None:
+    """ROIs larger than a crop: one that aimed at the tumour of the other ROI would be stopped at its edge."""
+    case = prepared[0]
+    rois = [box.expand(5) for box in lesions(case)]
+    crops = stream([case], {case.case_id: rois}, rules(crop_voxels=(4, 4, 4), foreground_share=1.0), n=60)
+    found = [set(crops[item][1].unique().tolist()) - {0} for item in range(len(crops))]
+    assert all(found)
+    assert sum(1 in labels for labels in found) > 15
+    assert sum(2 in labels for labels in found) > 15
+
+
+def test_a_roi_without_tumour_gives_crops_without(prepared: list[PreparedCase]) -> None:
+    case = prepared[0]
+    bounds = case.grid("fine").bounds()
+    empty = [
+        Box.from_corners(bounds.lower_mm, np.add(bounds.lower_mm, 20.0)),
+        Box.from_corners(np.subtract(bounds.upper_mm, 20.0), bounds.upper_mm),
+    ]
+    crops = stream([case], {case.case_id: empty}, rules(crop_voxels=(4, 4, 4), foreground_share=1.0))
+    assert not any(crops[item][1].any() for item in range(10))
+
+
+def test_crop_size_is_that_of_the_largest_of_all_rois(prepared: list[PreparedCase]) -> None:
+    case, chosen = prepared[0], rules(crop_voxels=None)
+    several = [Box((0, -30, 290), (20, -5, 300)), Box((0, -30, 270), (5, -25, 340))]
+    sizes = [crop_size([case], {case.case_id: rois}, chosen) for rois in (several[:1], several[1:], several)]
+    assert sizes[2] == tuple(np.maximum(sizes[0], sizes[1]))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hngtv.volume.box import Box
+from hngtv.volume.box import Box, hull
 from tests.volume.strategies import boxes, positions_mm
 
 
@@ -64,3 +64,62 @@ def test_boxes_that_only_touch_have_nothing_in_common() -> None:
 def test_impossible_corners_are_refused(upper: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="finite corners"):
         Box((0, 0, 0), upper)
+
+
+@given(boxes(), st.tuples(*[st.floats(0, 300)] * 3))
+def test_a_box_about_a_centre_has_that_centre_and_size(box: Box, size_mm: tuple[float, float, float]) -> None:
+    about = Box.about(box.centre_mm, size_mm)
+    np.testing.assert_allclose(about.centre_mm, box.centre_mm, atol=1e-6)
+    np.testing.assert_allclose(about.size_mm, size_mm, atol=1e-6)
+    np.testing.assert_allclose(Box.about(box.centre_mm, box.size_mm).lower_mm, box.lower_mm, atol=1e-6)
+
+
+def test_about_by_hand() -> None:
+    assert Box.about((1, 2, 3), (2, 4, 0)) == Box((0, 0, 3), (2, 4, 3))
+
+
+@given(boxes(), st.floats(0, 10))
+def test_scaling_keeps_the_centre(box: Box, factor: float) -> None:
+    scaled = box.scale(factor)
+    np.testing.assert_allclose(scaled.centre_mm, box.centre_mm, atol=1e-6)
+    np.testing.assert_allclose(scaled.size_mm, np.multiply(factor, box.size_mm), atol=1e-6)
+
+
+def test_scaling_by_hand() -> None:
+    assert Box((0, 0, 0), (10, 20, 30)).scale(1.2) == Box((-1, -2, -3), (11, 22, 33))
+
+
+@pytest.mark.parametrize(
+    ("other", "distance_mm"),
+    [
+        (Box((2, 2, 2), (3, 3, 3)), 0),  # inside
+        (Box((10, 0, 0), (20, 10, 10)), 0),  # touching
+        (Box((17, 0, 0), (20, 10, 10)), 7),  # beside
+        (Box((13, 14, 0), (20, 20, 10)), 5),  # edge to edge
+        (Box((-4, -3, 22), (-1, -2, 30)), np.sqrt(1 + 4 + 144)),  # corner to corner
+    ],
+)
+def test_distance_is_the_shortest_way_between(other: Box, distance_mm: float) -> None:
+    box = Box((0, 0, 0), (10, 10, 10))
+    assert box.distance_mm(other) == pytest.approx(distance_mm)
+    assert other.distance_mm(box) == pytest.approx(distance_mm)
+
+
+@given(boxes(), boxes(), st.floats(0, 300))
+def test_boxes_meet_once_grown_by_their_distance(first: Box, second: Box, margin_mm: float) -> None:
+    distance_mm = first.distance_mm(second)
+    if first.intersect(second) is not None:
+        assert distance_mm == 0
+    if first.expand(margin_mm).intersect(second) is None:
+        assert distance_mm >= margin_mm - 1e-6
+    assert first.expand(distance_mm + 1e-3).intersect(second) is not None
+
+
+@given(st.lists(boxes(), min_size=1, max_size=4))
+def test_hull_just_holds_all(several: list[Box]) -> None:
+    around = hull(several)
+    for box in several:
+        assert around.intersect(box) == box
+    for axis in range(3):
+        assert around.lower_mm[axis] in [box.lower_mm[axis] for box in several]
+        assert around.upper_mm[axis] in [box.upper_mm[axis] for box in several]

@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from hngtv.volume.components import bounding_slices, remove_minor_components, remove_small_components
+import pytest
+
+from hngtv.volume.components import (
+    bounding_slices,
+    component_slices,
+    largest_component,
+    remove_minor_components,
+    remove_small_components,
+)
 
 
 def test_components_below_the_size_are_removed() -> None:
@@ -37,3 +45,32 @@ def test_minor_components_are_measured_against_the_largest() -> None:
     assert remove_minor_components(mask, 0.5).sum() == 80
     assert remove_minor_components(mask, 0.0) is mask
     assert not remove_minor_components(np.zeros_like(mask), 0.3).any()
+
+
+def two_blobs() -> np.ndarray:
+    """27 voxels in slices 1 to 3, and 8 in slices 6 and 7 with one more at a corner in slice 8."""
+    mask = np.zeros((10, 10, 10), dtype=bool)
+    mask[1:4, 1:4, 1:4] = True
+    mask[6:8, 6:8, 6:8] = mask[8, 8, 8] = True
+    return mask
+
+
+@pytest.mark.parametrize(("reaching_z", "n_voxels"), [(0, 27), (3, 27), (4, 9), (8, 9), (9, 0), (99, 0)])
+def test_largest_component_among_those_that_reach_high_enough(reaching_z: int, n_voxels: int) -> None:
+    found = largest_component(two_blobs(), reaching_z)
+    assert found.dtype == bool
+    assert found.sum() == n_voxels
+    assert not (found & ~two_blobs()).any()
+
+
+def test_largest_component_of_nothing_is_nothing() -> None:
+    assert not largest_component(np.zeros((3, 3, 3), dtype=bool)).any()
+    assert largest_component(np.ones((3, 3, 3), dtype=bool)).all()
+
+
+def test_each_component_has_its_slices() -> None:
+    assert component_slices(two_blobs()) == [
+        (slice(1, 4), slice(1, 4), slice(1, 4)),
+        (slice(6, 9), slice(6, 9), slice(6, 9)),
+    ]
+    assert component_slices(np.zeros((3, 3, 3), dtype=bool)) == []

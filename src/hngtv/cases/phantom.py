@@ -28,9 +28,7 @@ import numpy as np
 
 from hngtv.cases.phantom_anatomy import draw_anatomy, draw_body_map
 from hngtv.cases.phantom_lesions import GTVN, GTVP, LesionPlan, draw_lesions
-from hngtv.cases.phantom_paint import Organ
-from hngtv.cases.phantom_scan import CENTRES, ScanPlan, draw_fillings, draw_grids, image_ct, image_pet
-from hngtv.cases.phantom_shapes import Ellipsoid
+from hngtv.cases.phantom_scan import CENTRES, ScanPlan, draw_fillings, draw_grids, image_ct, image_pet, metal_of
 from hngtv.errors import InputError
 from hngtv.run_folder import atomic_path
 
@@ -92,8 +90,7 @@ def make_phantom(seed: int, index: int, size: str = "small") -> PhantomCase:
     anatomy = draw_anatomy(rng, contrast=plan.scan.centre.contrast, brown_fat=plan.brown_fat)
     lesions, records = draw_lesions(rng, plan.lesions, anatomy)
     fillings = draw_fillings(rng) if plan.streaks else []
-    metal = [Organ("filling", Ellipsoid(filling.place, (3.5, 3.5, 3.0)), 3000.0, None) for filling in fillings]
-    organs = [*anatomy.organs, *metal, *lesions]
+    organs = [*anatomy.organs, *metal_of(fillings), *lesions]
     shift_mm = np.clip(rng.normal(0.0, 1.0, 3), -2.5, 2.5)
     ct_grid, pet_grid = draw_grids(rng, plan.scan, body)
     ct, target = image_ct(rng, ct_grid, body, organs, fillings, plan.scan.centre)
@@ -144,9 +141,9 @@ def write_phantom(
 
 def _write_case(out: Path, case: PhantomCase) -> dict[str, Any]:
     files = {name: f"{case.case_id}/{name}.nii.gz" for name in ("ct", "pet", "gtv")}
-    _write_nifti(out / files["ct"], case.ct, case.ct_affine)
-    _write_nifti(out / files["pet"], case.pet, case.pet_affine)
-    _write_nifti(out / files["gtv"], case.target, case.ct_affine)
+    write_nifti(out / files["ct"], case.ct, case.ct_affine)
+    write_nifti(out / files["pet"], case.pet, case.pet_affine)
+    write_nifti(out / files["gtv"], case.target, case.ct_affine)
     return {
         "case_id": case.case_id,
         "centre": case.centre,
@@ -195,7 +192,8 @@ def _facts(plan: _Plan, records: list[dict], target: np.ndarray, affine: np.ndar
     }
 
 
-def _write_nifti(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
+def write_nifti(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
+    """Write an image (X, Y, Z) with one affine as qform and sform, whole or not at all."""
     image = nib.Nifti1Image(values, affine)
     image.set_qform(affine, code=1)
     image.set_sform(image.get_qform(), code=1)

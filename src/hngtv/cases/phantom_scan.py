@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from hngtv.cases.phantom_anatomy import rotation
 from hngtv.cases.phantom_paint import BodyMap, Finish, Grid, Organ, paint
+from hngtv.cases.phantom_shapes import Ellipsoid
 from hngtv.cases.phantom_tissue import AIR_HU
 
 FWHM_PER_SIGMA = 2.3548
@@ -78,11 +79,9 @@ def draw_grids(rng: np.random.Generator, plan: ScanPlan, body: BodyMap) -> tuple
     pet_middle = middle + rng.uniform(-8.0, 8.0, 3)
     ct_turn = _draw_turn(rng) if plan.oblique else np.eye(3)
     pet_turn = ct_turn if rng.random() < 0.5 else np.eye(3)
-    ct = _make_grid(ct_middle, ct_box, (flat, flat, tall), str(rng.choice(centre.orientations)), ct_turn)
+    ct = make_grid(ct_middle, ct_box, (flat, flat, tall), str(rng.choice(centre.orientations)), ct_turn)
     pet_flat, pet_tall = centre.pet_zoom_mm
-    pet = _make_grid(
-        pet_middle, pet_box, (pet_flat, pet_flat, pet_tall), str(rng.choice(centre.orientations)), pet_turn
-    )
+    pet = make_grid(pet_middle, pet_box, (pet_flat, pet_flat, pet_tall), str(rng.choice(centre.orientations)), pet_turn)
     return ct, pet
 
 
@@ -93,7 +92,16 @@ def _draw_turn(rng: np.random.Generator) -> np.ndarray:
     )
 
 
-def _make_grid(middle: np.ndarray, box_mm: np.ndarray, zooms: tuple, orientation: str, turn: np.ndarray) -> Grid:
+def make_grid(middle: np.ndarray, box_mm: np.ndarray, zooms: tuple, orientation: str, turn: np.ndarray) -> Grid:
+    """Make the grid about a middle point (3,) [mm] that fills a box (3,) of the world's x, y, z [mm].
+
+    Args:
+        middle: world mm (RAS).
+        box_mm: sizes along world x, y, z before the turn.
+        zooms: voxel sizes along world x, y, z [mm].
+        orientation: axis codes of the array, such as `LPS`.
+        turn: (3, 3) rotation of the whole grid.
+    """
     directions = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
     shape, linear = [], np.zeros((3, 3))
     for column, letter in enumerate(orientation):
@@ -115,6 +123,11 @@ def draw_fillings(rng: np.random.Generator) -> list[Filling]:
         rays = gaussian_filter(rng.standard_normal(256), 2.5, mode="wrap")
         fillings.append(Filling(place, (rays / rays.std() * 200.0).astype(np.float32)))
     return fillings
+
+
+def metal_of(fillings: list[Filling]) -> list[Organ]:
+    """The fillings themselves, as organs without uptake."""
+    return [Organ("filling", Ellipsoid(filling.place, (3.5, 3.5, 3.0)), 3000.0, None) for filling in fillings]
 
 
 def _streak(fillings: list[Filling]) -> Finish:

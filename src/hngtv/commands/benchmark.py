@@ -46,13 +46,13 @@ def _build_step(settings: BenchmarkSettings, precision: str, layout: str):
     import torch
 
     from hngtv.config import LossSettings
-    from hngtv.networks.build import build_network
+    from hngtv.networks.build import build_network, to_fast_layout
     from hngtv.training.losses import SupervisedLoss
 
     torch.manual_seed(0)
     network = build_network(settings.network, in_channels=2, out_channels=2)
     if layout == "channels_last":
-        network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+        to_fast_layout(network)
     optimiser = torch.optim.AdamW(network.parameters())
     loss = SupervisedLoss(LossSettings(dice_weight=1, cross_entropy_weight=1))
     image = torch.randn(settings.batch_size, 2, *settings.crop_voxels)

@@ -5,7 +5,8 @@
     hngtv run -m experiment=single_stage_ag,two_stage_ag fold=0,1,2,3,4 data.root=DIR
 
 The run folder gets settings.json, cases.csv, folds.json, rois.csv, coarse/ and fine/ (weights and curves),
-predictions/<case_id>.nii.gz and scores.csv. Prepared cases and coarse stages are kept in work_dir and shared by runs.
+predictions/<case_id>.nii.gz and scores.csv; with error_budget=true also error_budget.{csv,json,png}: the same fine
+stage inside the true ROI and without stage 1. Prepared cases and coarse stages are kept in work_dir and shared by runs.
 A killed run goes on where it was when the same command is given again; a finished one has nothing left to do.
 
 Exit status: 0 done, 1 some cases could not be used or predicted (listed), 2 bad settings or input.
@@ -21,7 +22,7 @@ from hngtv.run_folder import RunFolder, make_folder, provenance, read_json, writ
 
 MAX_PREPARE_WORKERS = 4
 """Each may hold a clinical scan, about 1 GB. Source: our choice."""
-PLACES = ("run_dir", "work_dir", "logger")
+PLACES = ("run_dir", "work_dir", "logger", "error_budget")
 """Settings that may differ when a run goes on: they do not change its result."""
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,10 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
                 failures.append(str(failure))
             write_scores(folder.scores, scores)
             logger.summarise(_means(scores))
+            if settings.error_budget:
+                from hngtv.error_budget import write_error_budget
+
+                write_error_budget(split.test, folder)
     return failures
 
 

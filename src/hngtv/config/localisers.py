@@ -88,6 +88,29 @@ class CoarseLocaliser:
 
 
 @settings_group
+class HeatMapLocaliser:
+    """A small U-Net on the whole field of view at coarse spacing: centres of lesions, and the sizes of their boxes."""
+
+    name: Literal["heat_map"]
+    network: NetworkSettings
+    n_inner_folds: Annotated[int, Field(ge=2)]
+    budget_share: Annotated[float, Field(gt=0, lt=1)]
+    crop_voxels: Size | None
+    sigma_mm: Positive
+    extent_weight: NonNegative
+    window_mm: Positive
+    max_peaks: Count
+    thresholds: Annotated[tuple[Share, ...], Field(min_length=1)]
+    min_covered: Share
+    on_empty: OnEmpty
+
+    @property
+    def level(self) -> Level:
+        """Grid of the prepared cases that it works on."""
+        return "coarse"
+
+
+@settings_group
 class SonoNetSettings:
     """A classifier of slices, with or without attention gates."""
 
@@ -145,7 +168,7 @@ class SliceLocaliser:
 
 
 RuleLocaliser = FixedLocaliser | AtlasLocaliser | PetRuleLocaliser
-TrainedLocaliser = CoarseLocaliser | SliceLocaliser
+TrainedLocaliser = CoarseLocaliser | HeatMapLocaliser | SliceLocaliser
 LocaliserSettings = Annotated[
     WholeLocaliser | OracleLocaliser | RuleLocaliser | TrainedLocaliser, Field(discriminator="name")
 ]

@@ -14,7 +14,10 @@ OWN_NETWORKS = "hngtv.networks"
 
 @settings_group
 class UNetSettings:
-    """A U-Net, with or without attention gates on its skips; `fusion` says how it brings CT and PET together."""
+    """A U-Net, with or without attention gates on its skips; `fusion` says how it brings CT and PET together.
+
+    With `spatial_dims` of 2 it sees each axial slice for itself.
+    """
 
     name: Literal["unet", "attention_unet"]
     widths: Annotated[tuple[Count, ...], Field(min_length=2)]
@@ -25,6 +28,7 @@ class UNetSettings:
     open_gates: bool = True
     leak: Annotated[float, Field(ge=0, lt=1)] = 0.0
     strides: tuple[Size, ...] | None = None
+    spatial_dims: Literal[2, 3] = 3
     fusion: Literal["early", "stems", "pet_gated", "ct_only", "pet_only"] = "early"
 
     def __post_init__(self) -> None:
@@ -34,17 +38,22 @@ class UNetSettings:
             raise ValueError(
                 f"strides needs one less entry than widths, {len(self.widths) - 1}: one for each step down"
             )
+        if self.spatial_dims == 2 and any(step[2] != 1 for step in self.strides or ()):
+            raise ValueError(
+                "strides: the third number of each step must be 1 with spatial_dims=2, which joins no slices"
+            )
         if self.name == "unet" and self.fusion == "pet_gated":
             raise ValueError("fusion=pet_gated needs gates, which unet has not; take attention_unet")
         if self.fusion == "stems" and self.widths[0] < 2:
             raise ValueError("fusion=stems divides the first level between CT and PET, so it needs 2 widths[0] or more")
 
     @property
-    def total_stride(self) -> int:
-        """Voxels of the image to one of the coarsest level; for unlike axes the least that suits them all."""
-        if self.strides is None:
-            return 2 ** (len(self.widths) - 1)
-        return math.lcm(*(math.prod(along) for along in zip(*self.strides, strict=True)))
+    def total_stride(self) -> Size:
+        """Voxels of the image to one of the coarsest level, along x, y and z."""
+        step = (2, 2, 2 if self.spatial_dims == 3 else 1)
+        steps = self.strides if self.strides is not None else (step,) * (len(self.widths) - 1)
+        x, y, z = (math.prod(along) for along in zip(*steps, strict=True))
+        return x, y, z
 
 
 @settings_group
@@ -172,4 +181,4 @@ NetworkSettings = Annotated[
     | OwnNetworkSettings,
     Field(discriminator="name"),
 ]
-"""Each has `total_stride`, the number that the sides of its training crops are multiples of."""
+"""Each has `total_stride`: the number that the sides of its training crops are multiples of, or one for each axis."""

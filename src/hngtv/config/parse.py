@@ -12,7 +12,10 @@ from hngtv.errors import InputError
 
 UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 MISSING_KEY = ("missing", "missing_argument", "missing_keyword_only_argument")
-EXPECTED = {"fold": "expected the number of a fold or all"}
+EXPECTED = {
+    "fold": "expected the number of a fold or all",
+    "roi.jitter_mm": "expected a number of mm, 0 or more, or matched",
+}
 """Own words where pydantic tells one mistake for each member of a union."""
 
 

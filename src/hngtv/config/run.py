@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from hngtv.config.localisers import LocaliserSettings, TrainedLocaliser
+from hngtv.config.localisers import LocaliserSettings, PetRuleLocaliser, TrainedLocaliser
 from hngtv.config.networks import NetworkSettings
 from hngtv.config.values import Count, Interval, NonNegative, Positive, Share, Size, Triple, settings_group
 
@@ -66,10 +66,13 @@ class RoiSettings:
 
 @settings_group
 class AugmentSettings:
-    """Random changes of a training crop; probabilities in [0, 1], ranges symmetric about no change."""
+    """Random changes of a training crop; probabilities in [0, 1], ranges symmetric about no change.
+
+    `rotation_deg` is about each axis, or about x, y and z.
+    """
 
     affine_probability: Share
-    rotation_deg: NonNegative
+    rotation_deg: NonNegative | tuple[NonNegative, NonNegative, NonNegative]
     scale: Annotated[float, Field(ge=0, lt=1)]
     flip_axes: tuple[Literal["x", "y", "z"], ...]
     intensity_probability: Share
@@ -174,6 +177,7 @@ class RunSettings:
     trainer: TrainerSettings
     inference: InferenceSettings
     logger: LoggerSettings
+    error_budget: bool = False
 
     def __post_init__(self) -> None:
         if self.budget.cpu_s is not None and self.trainer.accelerator == "cpu" and self.trainer.n_workers:
@@ -194,6 +198,8 @@ class RunSettings:
     @property
     def copes_without_pet(self) -> bool:
         """Whether a missing PET may count as SUV 0: all stages saw crops that had lost theirs, or none looks at PET."""
+        if isinstance(self.localiser, PetRuleLocaliser):
+            return False
         return self.augment.pet_dropout > 0 or self.fusions == {"ct_only"}
 
 

@@ -48,9 +48,11 @@ def mass_slices(probability: NDArray, slices: Slices, mass: float) -> Slices:
     Args:
         probability: (X, Y, Z), 0 outside what was found.
         slices: The box, not empty.
-        mass: In (0, 1]; 1 keeps the whole box.
+        mass: In (0, 1]; 1 keeps the whole box, as does a box without any probability.
     """
     part = probability[slices]
+    if mass == 1 or not part.any():
+        return slices
     kept = []
     for axis, around in enumerate(slices):
         along = part.sum(axis=tuple(other for other in range(3) if other != axis))

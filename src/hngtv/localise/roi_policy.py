@@ -9,7 +9,9 @@ from hngtv.volume.box import Box, hull
 
 
 def place_rois(boxes: Sequence[Box], image: Box, settings: RoiSettings) -> tuple[Box, ...]:
-    """ROIs before their margin: boxes joined, given their shape, moved into the image and cut to it; never none.
+    """ROIs before their margin: boxes joined, given their shape and cut to the image; never none.
+
+    A ROI of fixed size is moved into the image first.
 
     Args:
         boxes: Of the localiser, at least one.

@@ -13,6 +13,7 @@ CORNER_COLUMNS = ("x0_mm", "y0_mm", "z0_mm", "x1_mm", "y1_mm", "z1_mm")
 ROI_COLUMNS = (
     "case_id", "localiser", "fold", "roi", *CORNER_COLUMNS, "confidence", "covered_fraction", "box_ml", "reason",
 )  # fmt: skip
+READ_COLUMNS = tuple(name for name in ROI_COLUMNS if name != "roi")
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,14 @@ def write_rois(path: Path, rois: Iterable[Roi]) -> None:
 
 
 def read_rois(path: Path) -> list[Roi]:
-    """Read a `rois.csv`; the boxes of a case and localiser are brought together.
+    """Read a `rois.csv`; the boxes of a case and localiser are brought together, in the order of their rows.
+
+    The number of a ROI is for readers: tables of earlier versions, with one box for each case, lack it.
 
     Raises:
         InputError: A column is missing or a value is not a number.
     """
-    rows = [_parse_row(path, number, row) for number, row in enumerate(read_csv(path, ROI_COLUMNS), start=2)]
+    rows = [_parse_row(path, number, row) for number, row in enumerate(read_csv(path, READ_COLUMNS), start=2)]
     cases: dict[tuple[str, str, str], Roi] = {}
     for roi in rows:
         key = (roi.case_id, roi.localiser, roi.fold)

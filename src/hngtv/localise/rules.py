@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from hngtv.cases.prepare import Volume
@@ -118,9 +118,12 @@ def hecktor2020_box(pet_suv: NDArray, grid: Grid, size_mm: Size) -> Box | None:
     Source: the rule of the official boxes of HECKTOR 2020 and 2021, as released: 144 x 144 x 144 mm. Their shift
     towards lower y is taken to be forwards.
     """
+    if pet_suv.max() <= pet_suv.min():
+        return None
     smooth = ndimage.gaussian_filter(np.asarray(pet_suv, dtype=np.float32), np.divide(BRAIN_SIGMA_MM, grid.spacing_mm))
+    top_third = int(pet_suv.shape[2] * (1 - BRAIN_TOP_SHARE))
     for threshold in (BRAIN_SUV, BRAIN_RETRY_SUV):
-        brain = largest_component(smooth > threshold, reaching_z=int(smooth.shape[2] * (1 - BRAIN_TOP_SHARE)))
+        brain = largest_component(smooth > threshold, reaching_z=top_third)
         points_mm = _points_of(brain, grid)
         if len(points_mm):
             x, y, _ = points_mm.mean(axis=0)
@@ -141,7 +144,7 @@ def hot_spot_box(pet_suv: NDArray, grid: Grid, size_mm: Size) -> Box | None:
     if band.max() <= band.min():
         return None
     hot = np.zeros(pet_suv.shape, dtype=bool)
-    hot[:, :, start:stop] = band >= np.quantile(band, 1 - HOT_SHARE)
+    hot[:, :, start:stop] = (band >= np.quantile(band, 1 - HOT_SHARE)) & (band > band.min())
     return _fit(_points_of(hot, grid).mean(axis=0), size_mm, grid)
 
 
@@ -170,7 +173,7 @@ def _points_of(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
     return grid.to_world(np.argwhere(mask))
 
 
-def _fit(centre_mm: object, size_mm: Size, grid: Grid) -> Box:
+def _fit(centre_mm: ArrayLike, size_mm: Size, grid: Grid) -> Box:
     """The box about a centre, moved into the image, and cut to an image that is smaller."""
     image = grid.bounds()
     box = Box.about(centre_mm, size_mm).move_into(image)

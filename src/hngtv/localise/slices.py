@@ -12,6 +12,7 @@ from hngtv.config import AttentionBoxSettings, SliceLocaliser
 from hngtv.localise.finding import FOUND, Finding
 from hngtv.localise.rules import fall_back
 from hngtv.run_folder import write_csv
+from hngtv.volume.box import Box
 from hngtv.volume.components import bounding_slices, remove_minor_components
 from hngtv.volume.grid import Grid
 
@@ -54,7 +55,7 @@ def find_slice_boxes(
         return fall_back(f"no slice of probability {threshold:g}", pet_suv, grid, settings.on_empty, case_id)
     confidence = float(np.mean(scores.tumour[kept])) if reason == FOUND else 0.0
     kept = _widen(kept, round(settings.slice_margin_mm / grid.spacing_mm[2]))
-    boxes = [grid.box_of(_box_in(run, scores, grid, settings)) for run in _runs_of(kept)]
+    boxes = [grid.box_of(_box_in(run, scores, grid, settings)) for run in runs_of(kept)]
     return Finding(tuple(boxes), confidence, reason)
 
 
@@ -76,7 +77,7 @@ def keep_slices(tumour: NDArray, threshold: float, spacing_mm: float, settings: 
     kept = _fill_gaps(tumour >= threshold, int(settings.max_gap_mm / spacing_mm))
     if settings.keep == "all" or not kept.any():
         return kept
-    runs = _runs_of(kept)
+    runs = runs_of(kept)
     longest = max(runs, key=lambda run: run.stop - run.start)
     only = np.zeros_like(kept)
     only[longest] = True
@@ -93,22 +94,31 @@ def _likeliest(tumour: NDArray, n_slices: int) -> NDArray[np.bool_]:
 
 def _widen(kept: NDArray[np.bool_], n_slices: int) -> NDArray[np.bool_]:
     """Keep also `n_slices` slices on either side of kept ones."""
-    return ndimage.binary_dilation(kept, iterations=n_slices) if n_slices else kept
+    return np.asarray(ndimage.binary_dilation(kept, iterations=n_slices), dtype=bool) if n_slices else kept
 
 
 def _fill_gaps(kept: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:
     """Keep also the slices of gaps between kept ones that are not longer than `longest`."""
     filled = kept.copy()
-    for gap in _runs_of(~kept):
+    for gap in runs_of(~kept):
         if gap.start > 0 and gap.stop < len(kept) and gap.stop - gap.start <= longest:
             filled[gap] = True
     return filled
 
 
-def _runs_of(mask: NDArray[np.bool_]) -> list[slice]:
+def runs_of(mask: NDArray[np.bool_]) -> list[slice]:
     """The runs of true values in (Z,), in order."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
     return [slice(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def true_boxes(target: NDArray, grid: Grid) -> tuple[Box, ...]:
+    """A box around the target (X, Y, Z) in each run of slices that hold some; none for an empty target."""
+    boxes = []
+    for run in runs_of((target > 0).any(axis=(0, 1))):
+        x, y, _ = bounding_slices(target[:, :, run] > 0) or (slice(0, 0),) * 3
+        boxes.append(grid.box_of((x, y, run)))
+    return tuple(boxes)
 
 
 def attention_region(attention: NDArray, spacing_mm: ArrayLike, settings: AttentionBoxSettings) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """From network settings to a network, and from images to probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import torch
@@ -10,6 +10,7 @@ from hngtv.config import InferenceSettings, NetworkSettings, UNetSettings
 from hngtv.networks.attention_unet import AttentionUNet
 from hngtv.networks.output import SegmentationNetwork
 from hngtv.networks.peers import build_peer
+from hngtv.networks.slice_network import SliceNetwork
 
 AXES = {"x": 2, "y": 3, "z": 4}
 """Dimension of each axis in a (N, C, X, Y, Z) tensor."""
@@ -23,8 +24,9 @@ def build_network(settings: NetworkSettings, in_channels: int, out_channels: int
     """
     if not isinstance(settings, UNetSettings):
         return build_peer(settings, in_channels, out_channels)
-    return AttentionUNet(
-        3,
+    dims = settings.spatial_dims
+    network = AttentionUNet(
+        dims,
         in_channels,
         out_channels,
         settings.widths,
@@ -34,9 +36,10 @@ def build_network(settings: NetworkSettings, in_channels: int, out_channels: int
         deep_supervision=settings.deep_supervision,
         open_gates=settings.open_gates,
         leak=settings.leak,
-        strides=settings.strides,
+        strides=None if settings.strides is None else [step[:dims] for step in settings.strides],
         fusion=settings.fusion,
     )
+    return SliceNetwork(network) if dims == 2 else network
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -68,15 +71,37 @@ def predict_probabilities(
     Returns:
         (classes, X, Y, Z) float32 in [0, 1].
     """
+    return predict_mean(networks, image, settings, window_voxels, lambda logits: logits.softmax(dim=1))
+
+
+@torch.inference_mode()
+def predict_mean(
+    networks: Sequence[nn.Module],
+    image: Tensor,
+    settings: InferenceSettings,
+    window_voxels: tuple[int, int, int],
+    activate: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """What networks say of one image, averaged over networks and flips.
+
+    Args:
+        networks: In eval mode, on the device of `image`.
+        image: (C, X, Y, Z) float32, windowed.
+        settings: Whole volume or sliding window, and the flips to average over.
+        window_voxels: Size of the sliding window.
+        activate: From logits (1, channels, X, Y, Z) to what is averaged.
+    Returns:
+        (channels, X, Y, Z) float32.
+    """
     batch = image[None]
     total = None
     for network in networks:
         for dims in _flip_sets(settings.flip_axes):
             logits = _forward(network, batch.flip(dims) if dims else batch, settings, window_voxels)
-            probabilities = logits.float().softmax(dim=1).flip(dims) if dims else logits.float().softmax(dim=1)
-            total = probabilities if total is None else total + probabilities
+            maps = activate(logits.float()).flip(dims) if dims else activate(logits.float())
+            total = maps if total is None else total + maps
     if total is None:
-        raise ValueError("predict_probabilities needs at least one network")
+        raise ValueError("predict_mean needs at least one network")
     return total[0] / (len(networks) * 2 ** len(settings.flip_axes))
 
 
@@ -131,6 +156,8 @@ def _forward(
 ) -> Tensor:
     # Never larger than the image: MONAI would pad with 0, which is soft tissue in a windowed CT.
     window = tuple(min(sides) for sides in zip(batch.shape[2:], window_voxels, strict=True))
+    if any(isinstance(part, SliceNetwork) for part in network.modules()):
+        window = (*window[:2], batch.shape[4])  # it sees each slice for itself
     if settings.mode == "whole_volume" or window == batch.shape[2:]:
         return network(batch)
     from monai.inferers.utils import sliding_window_inference

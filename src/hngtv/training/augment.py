@@ -26,14 +26,14 @@ class Augmentation:
     def __init__(self, settings: AugmentSettings, crop_voxels: tuple[int, ...]) -> None:
         self.settings = settings
         n_axes = len(crop_voxels)
-        angle = np.deg2rad(settings.rotation_deg)
+        about_x, about_y, about_z = (float(angle) for angle in np.broadcast_to(np.deg2rad(settings.rotation_deg), 3))
         self.space = Compose(
             [
                 RandAffined(
                     KEYS,
                     spatial_size=crop_voxels,
                     prob=settings.affine_probability,
-                    rotate_range=[angle] * (3 if n_axes == 3 else 1),
+                    rotate_range=[about_x, about_y, about_z] if n_axes == 3 else [about_z],
                     scale_range=[settings.scale] * n_axes,
                     mode=("bilinear", "nearest"),
                     padding_mode="border",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -16,6 +17,7 @@ from hngtv.training.augment import READ_MARGIN, Augmentation
 from hngtv.training.slice_data import TrainingSlices
 from hngtv.volume.box import Box
 
+Size = tuple[int, int, int]
 Slices = tuple[slice, slice, slice]
 
 
@@ -26,7 +28,8 @@ class CropRules:
     Attributes:
         level: Level of the prepared store, "fine" or "coarse".
         roi: Margin, crop size and share of crops that aim at tumour.
-        multiple: Sides of the crop are multiples of this (the network's total downsampling).
+        multiple: Sides of the crop are multiples of this (the network's total downsampling), a number for all axes or
+            one for each.
         jitter_mm: Each crop's ROI is shifted by up to this along each axis.
     """
 
@@ -34,20 +37,18 @@ class CropRules:
     roi: RoiSettings
     intensity: IntensitySettings
     augment: AugmentSettings
-    multiple: int
+    multiple: int | Size
     jitter_mm: float = 0.0
 
 
-def crop_size(
-    cases: Sequence[PreparedCase], rois: Mapping[str, Sequence[Box]], rules: CropRules
-) -> tuple[int, int, int]:
+def crop_size(cases: Sequence[PreparedCase], rois: Mapping[str, Sequence[Box]], rules: CropRules) -> Size:
     """Voxels of a training crop: as set, else the largest ROI of the cases, rounded up to the network's multiple."""
     if rules.roi.crop_voxels is not None:
         size = np.array(rules.roi.crop_voxels)
     else:
         sizes = [roi_slices(case, roi, rules) for case in cases for roi in rois[case.case_id]]
         size = np.max([[s.stop - s.start for s in slices] for slices in sizes], axis=0)
-    x, y, z = (int(n) for n in -(-size // rules.multiple) * rules.multiple)
+    x, y, z = (int(n) for n in -(-size // rules.multiple) * np.array(rules.multiple))
     return x, y, z
 
 
@@ -105,17 +106,19 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
     def _starts(self, case: PreparedCase, draws: np.random.Generator) -> list[int]:
         """First voxel of the crop along each axis: around a small ROI, or somewhere inside a large one.
 
-        A crop around a small ROI is moved into the image, and centred on an image that is smaller than it.
+        A crop around a small ROI is moved into the image, and centred on an image that is smaller than it. Of several
+        ROIs one is drawn; a crop that aims at tumour takes the one in which that lies.
         """
         jitter = draws.uniform(-1, 1, size=3) * self.rules.jitter_mm
-        rois = self.rois[case.case_id]
-        box = rois[draws.integers(len(rois))] if len(rois) > 1 else rois[0]
-        roi = roi_slices(case, box.shift(jitter), self.rules)
+        rois = [roi_slices(case, box.shift(jitter), self.rules) for box in self.rois[case.case_id]]
         seeds = case.foreground_voxels(self.rules.level)
+        if len(rois) > 1:
+            seeds = seeds[np.any([_holds(roi, seeds) for roi in rois], axis=0)]
         shape = case.grid(self.rules.level).shape
         anchor = None
         if len(seeds) and draws.random() < self.rules.roi.foreground_share:
             anchor = seeds[draws.integers(len(seeds))]
+        roi = _choose_roi(rois, anchor, draws)
         starts = []
         for axis, (found, size, image) in enumerate(zip(roi, self.size, shape, strict=True)):
             slack = (found.stop - found.start) - size
@@ -129,6 +132,20 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
                 start = int(anchor[axis]) - int(draws.integers(size))
                 starts.append(min(max(start, found.start), found.stop - size))
         return starts
+
+
+def _choose_roi(rois: Sequence[Slices], anchor: NDArray[np.int16] | None, draws: np.random.Generator) -> Slices:
+    """The first ROI that holds the voxel a crop aims at; without one, any."""
+    if len(rois) == 1:
+        return rois[0]
+    if anchor is not None:
+        return next(roi for roi in rois if _holds(roi, anchor))
+    return rois[int(draws.integers(len(rois)))]
+
+
+def _holds(roi: Slices, voxels: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Whether voxels (..., 3) lie in a ROI."""
+    return ((voxels >= [s.start for s in roi]) & (voxels < [s.stop for s in roi])).all(axis=-1)
 
 
 class ResumableSampler(Sampler[int]):
