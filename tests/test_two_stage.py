@@ -33,7 +33,7 @@ from hngtv.two_stage import (
     segment,
     write_prediction,
 )
-from hngtv.volume.box import Box
+from hngtv.volume.box import Box, hull
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import read_image
 from tests.tiny_run import tiny_run
@@ -432,6 +432,28 @@ def test_a_component_cut_by_two_overlapping_rois_is_judged_whole(
     assert (both > 0).sum() == pytest.approx((whole > 0).sum(), rel=0.1)
 
 
+@pytest.mark.parametrize(("second", "wanted"), [(0, 1), (1, 1), (2, 2)])
+def test_where_rois_overlap_the_last_that_calls_it_tumour_decides(
+    second: int, wanted: int, make_run: Any, case: RawCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first ROI is GTVp all over; what the second says is background does not wipe it out."""
+    says = iter([1, second])
+
+    def predict(networks: Any, image: torch.Tensor, *_: Any) -> torch.Tensor:
+        classes = torch.zeros(3, *image.shape[1:])
+        classes[next(says)] = 1
+        return classes
+
+    monkeypatch.setattr("hngtv.two_stage.predict_probabilities", predict)
+    model, images = load_model(make_run("two_stage_ag", inference__min_gtvp_share=0)), check_case(case)
+    grid, (_, left, right) = images.ct.grid, hot_halves(images)
+    labels = segment(model, images, [left, right])
+    overlap, alone = left.intersect(right), left.expand(-7).shift((-7, 0, 0))
+    assert overlap is not None
+    assert set(np.unique(labels[grid.slices_of(overlap)])) == {wanted}
+    assert set(np.unique(labels[grid.slices_of(alone)])) == {1}
+
+
 def test_pieces_of_gtvp_are_measured_against_its_largest_in_all_rois() -> None:
     labels = np.zeros((20, 4, 4), dtype=np.uint8)
     labels[0:5], labels[7:8], labels[10:11] = 1, 1, 2
@@ -448,23 +470,24 @@ def test_pieces_of_gtvp_are_measured_against_its_largest_in_all_rois() -> None:
 def test_several_rois_are_found_predicted_and_noted(make_run: Any, case: RawCase, tmp_path: Path) -> None:
     """A finding of two boxes stays two ROIs where `roi.join_mm` says so, in the row, the note and the covered share."""
     images = check_case(case)
-    bounds = images.ct.grid.bounds()
-    low = Box.from_corners(bounds.lower_mm, np.add(bounds.lower_mm, 20.0))
-    high = Box.from_corners(np.subtract(bounds.upper_mm, 20.0), bounds.upper_mm)
+    assert images.target is not None
+    grid, (tumour, _, _) = images.ct.grid, hot_halves(images)
+    low = Box.about(tumour.centre_mm, (6, 6, 6))
+    high = Box.from_corners(np.subtract(grid.bounds().upper_mm, 20.0), grid.bounds().upper_mm)
     written = {}
     for join_mm in ("5", "null"):
-        model = load_model(make_run("two_stage_ag", roi__join_mm=join_mm, roi__margin_mm=2))
+        model = load_model(make_run("two_stage_ag", roi__join_mm=join_mm, roi__margin_mm=6))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("hngtv.two_stage.locate", lambda *_: Finding((low, high), 0.5, "found"))
             prediction = predict_case(model, case, with_attention=True)
         write_prediction(tmp_path / "mask.nii.gz", prediction, case, model)
         note = read_json(tmp_path / "mask.json")
         assert note["rois_mm"] == [[*box.lower_mm, *box.upper_mm] for box in prediction.roi.boxes]
-        assert images.target is not None
-        rois = [box.expand(2) for box in prediction.roi.boxes]
-        assert prediction.roi.covered_fraction == covered_fraction(images.target, images.ct.grid, rois)
+        with_margin = [box.expand(6) for box in prediction.roi.boxes]
+        assert prediction.roi.covered_fraction == covered_fraction(images.target, grid, with_margin)
+        assert prediction.roi.covered_fraction != covered_fraction(images.target, grid, prediction.roi.boxes)
         (alpha,) = prediction.attention.values()
-        assert alpha.shape == images.ct.grid.shape
+        assert alpha.shape == grid.shape
         assert 0 <= alpha.min() <= alpha.max() <= 1
         written[join_mm] = prediction.roi.boxes
-    assert written == {"5": (low, high), "null": (bounds,)}
+    assert written == {"5": (low, high), "null": (hull([low, high]),)}

@@ -3,9 +3,8 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -27,55 +26,16 @@ from hngtv.config import (
 )
 from hngtv.errors import InputError
 from hngtv.localise.finding import FOUND, Finding, Localiser
+from hngtv.localise.located import SHARES, LocalisedCase, is_located, read_located, write_located
 from hngtv.localise.roi_policy import place_rois
 from hngtv.localise.rules import RuleBox
 from hngtv.localise.truth import EMPTY_TARGET, margins_needed, target_box
 from hngtv.out_of_fold import CoarseStation, training_key
-from hngtv.run_folder import RunFolder, read_json, sha256_of, write_json
+from hngtv.run_folder import RunFolder, read_json, sha256_of
 from hngtv.training.logger import RunLogger
 from hngtv.two_stage import NetworkLocaliser, load_coarse
-from hngtv.volume.box import Box
-
-SHARES = (1.0, 0.99, 0.95)
-"""Shares of the tumour that a box is asked to hold."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LocalisedCase:
-    """What one localiser made of one scan.
-
-    Attributes:
-        case_id: The case; it was in no training of the localiser.
-        localiser: Its name in the settings.
-        fold: Outer fold.
-        disturbance: Name of what was done to the scan; "" for nothing.
-        boxes: World RAS mm, as the ROI policy placed them, before the margin.
-        image: Bounds of the scan.
-        margins_mm: For each of `SHARES`, the least margin with which the boxes hold that share of the tumour; None
-            where there is no tumour.
-        target_ml: Volume of the tumour.
-        confidence: See `Finding`.
-        reason: See `Finding`; "refused: <why>" where the scan did not pass the checks.
-        seconds: From the checked images to the boxes.
-    """
-
-    case_id: str
-    localiser: str
-    fold: str
-    disturbance: str
-    boxes: tuple[Box, ...]
-    image: Box
-    margins_mm: tuple[float, ...] | None
-    target_ml: float
-    confidence: float
-    reason: str
-    seconds: float
-
-    @property
-    def is_refused(self) -> bool:
-        return not self.boxes
 
 
 def judge_fold(
@@ -91,11 +51,10 @@ def judge_fold(
     rows = []
     todo: dict[str, LocaliserSettings] = {}
     for name, localiser in settings.chosen.items():
-        finished = _read_rows(_table(folder, name), _key(split, settings, localiser))
-        if finished is None:
-            todo[name] = localiser
+        if is_located(_table(folder, name), _key(split, settings, localiser)):
+            rows += read_located(_table(folder, name))
         else:
-            rows += finished
+            todo[name] = localiser
     if not todo:
         return rows
     found: dict[str, list[LocalisedCase]] = {name: [] for name in todo}
@@ -106,7 +65,7 @@ def judge_fold(
             for name, row in _look(case, images, disturbance, opened, todo, settings, str(fold)):
                 found[name].append(row)
     for name, localiser in todo.items():
-        _write_rows(_table(folder, name), _key(split, settings, localiser), found[name])
+        write_located(_table(folder, name), _key(split, settings, localiser), found[name])
         rows += found[name]
     return rows
 
@@ -128,7 +87,7 @@ def read_trial(root: Path) -> tuple[LocaliseSettings, list[LocalisedCase]]:
         raise InputError(f"{root} is no folder of hngtv localise (no settings.json)")
     settings = parse_settings(LocaliseSettings, read_json(folder.settings))
     tables = sorted(path for name in settings.localisers for path in root.glob(f"fold_*/{name}.json"))
-    rows = [_parse_row(row) for path in tables for row in read_json(path)["rows"]]
+    rows = [row for path in tables for row in read_located(path)]
     order = {name: place for place, name in enumerate(settings.localisers)}
     return settings, sorted(rows, key=lambda row: order[row.localiser])
 
@@ -217,30 +176,3 @@ def _key(split: Split, settings: LocaliseSettings, localiser: LocaliserSettings)
 
 def _table(folder: Path, name: str) -> Path:
     return folder / f"{name}.json"
-
-
-def _write_rows(path: Path, key: str, rows: Sequence[LocalisedCase]) -> None:
-    write_json(path, {"key": key, "rows": [asdict(row) for row in rows]})
-
-
-def _read_rows(path: Path, key: str) -> list[LocalisedCase] | None:
-    """The rows of an earlier run; None where there are none, or they were made otherwise."""
-    if not path.is_file():
-        return None
-    written = read_json(path)
-    return [_parse_row(row) for row in written["rows"]] if written.get("key") == key else None
-
-
-def _parse_row(row: dict[str, Any]) -> LocalisedCase:
-    def box(corners: dict[str, list[float]]) -> Box:
-        return Box.from_corners(corners["lower_mm"], corners["upper_mm"])
-
-    needed = row["margins_mm"]
-    return LocalisedCase(
-        **{
-            **row,
-            "boxes": tuple(map(box, row["boxes"])),
-            "image": box(row["image"]),
-            "margins_mm": None if needed is None else tuple(needed),
-        }
-    )

@@ -1,11 +1,12 @@
 """The curve and the table of localisers, by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hngtv.localisation import LocalisedCase
+from hngtv.localise.located import LocalisedCase
 from hngtv.report.localisers import (
     DISTURBED_COLUMNS,
     LOCALISER_COLUMNS,
@@ -22,7 +23,7 @@ IMAGE = Box((0, 0, 0), (100, 100, 100))
 BOX = Box((40, 40, 40), (60, 60, 60))
 
 
-def located(case_id: str, needed: tuple[float, ...] | None, **changes: object) -> LocalisedCase:
+def located(case_id: str, needed: tuple[float, ...] | None, **changes: Any) -> LocalisedCase:
     case = LocalisedCase(case_id, "coarse", "0", "", (BOX,), IMAGE, needed, 4.0, 0.9, "found", 0.5)
     return replace(case, **changes)
 
@@ -74,7 +75,7 @@ def test_refused_scans_are_counted_and_not_averaged() -> None:
     assert [row["disturbance"] for row in rows] == ["none", "pet_in_bqml"]
     assert set(rows[1]) == set(DISTURBED_COLUMNS)
     assert (rows[1]["n_patients"], rows[1]["n_refused"]) == (1, 1)
-    assert np.isnan(float(str(rows[1]["confidence_mean"])))
+    assert np.isnan(rows[1]["confidence_mean"])
 
 
 def test_figure_has_a_line_for_each_localiser_and_a_panel_for_each_share() -> None:

@@ -1,5 +1,6 @@
 """The stream of crops: each item is decided by the seed and its number, and lies where its ROI says."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -257,6 +258,33 @@ def test_crops_that_aim_at_tumour_aim_at_that_of_their_roi(prepared: list[Prepar
     assert all(found)
     assert sum(1 in labels for labels in found) > 15
     assert sum(2 in labels for labels in found) > 15
+
+
+def test_share_of_crops_that_aim_at_tumour_is_kept_among_many_rois_without(prepared: list[PreparedCase]) -> None:
+    case = prepared[0]
+    corner = np.array(case.grid("fine").bounds().lower_mm)
+    empty = [Box.from_corners(corner, corner + 20)] * 20
+    rois = {case.case_id: [*empty, *lesions(case)]}
+    crops = stream([case], rois, rules(crop_voxels=(4, 4, 4), foreground_share=0.5), n=60)
+    assert 15 <= sum(bool(crops[item][1].any()) for item in range(len(crops))) <= 45
+
+
+def test_crops_that_aim_at_nothing_come_from_all_of_every_roi(prepared: list[PreparedCase]) -> None:
+    """Of a ROI with tumour and one without: those that aim lie in the first, the others in either."""
+    case = prepared[0]
+    bounds = case.grid("fine").bounds()
+    empty = Box.from_corners(bounds.lower_mm, np.add(bounds.lower_mm, (30, 30, 30)))
+    in_empty = {}
+    for share in (0.0, 0.5, 1.0):
+        chosen = rules(crop_voxels=(4, 4, 4), foreground_share=share)
+        crops = stream([case], {case.case_id: [empty, lesions(case)[0]]}, chosen)
+        starts = [tuple(crops._starts(case, np.random.default_rng(number))) for number in range(200)]
+        in_empty[share] = [start for start in starts if max(start) <= 2]
+    every_place = set(itertools.product(range(3), range(3), range(2)))
+    assert set(in_empty[0.0]) == every_place, "6, 6 and 5 voxels"
+    assert len(in_empty[0.0]) == pytest.approx(100, abs=25)
+    assert len(in_empty[0.5]) == pytest.approx(50, abs=20)
+    assert not in_empty[1.0]
 
 
 def test_a_roi_without_tumour_gives_crops_without(prepared: list[PreparedCase]) -> None:

@@ -1,7 +1,6 @@
 """Small components go, and boxes hold masks."""
 
 import numpy as np
-
 import pytest
 
 from hngtv.volume.components import (

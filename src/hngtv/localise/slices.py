@@ -115,7 +115,7 @@ def runs_of(mask: NDArray[np.bool_]) -> list[slice]:
 def true_boxes(target: NDArray, grid: Grid) -> tuple[Box, ...]:
     """A box around the target (X, Y, Z) in each run of slices that hold some; none for an empty target."""
     boxes = []
-    for run in runs_of((target > 0).any(axis=(0, 1))):
+    for run in runs_of(np.asarray((target > 0).any(axis=(0, 1)))):
         x, y, _ = bounding_slices(target[:, :, run] > 0) or (slice(0, 0),) * 3
         boxes.append(grid.box_of((x, y, run)))
     return tuple(boxes)

@@ -2,16 +2,17 @@
 
 import html
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from hngtv.cases.manifest import RawCase
+from hngtv.localise.located import LocalisedCase
 from hngtv.report.figures import ARM_COLOURS, plain
 from hngtv.report.overlay import draw_case, load_view
-from hngtv.volume.box import Box, hull
+from hngtv.volume.box import hull
 
 LOCALISER_COLUMNS = (
     "localiser", "n_patients", "n_with_tumour", "margin_mm", "share_all", "share_99", "share_95", "n_rois_mean",
@@ -27,25 +28,7 @@ ENOUGH_PATIENTS = 0.99
 """Share of patients whose whole tumour a margin must hold to be enough. Source: our choice."""
 
 
-class Located(Protocol):
-    """What is drawn of a case; see `hngtv.localisation.LocalisedCase`."""
-
-    case_id: str
-    localiser: str
-    disturbance: str
-    boxes: tuple[Box, ...]
-    image: Box
-    margins_mm: tuple[float, ...] | None
-    target_ml: float
-    confidence: float
-    reason: str
-    seconds: float
-
-
-Case = TypeVar("Case", bound=Located)
-
-
-def localiser_rows(cases: Sequence[Located], margin_mm: float) -> list[dict[str, object]]:
+def localiser_rows(cases: Sequence[LocalisedCase], margin_mm: float) -> list[dict[str, Any]]:
     """Rows of the table, with the columns `LOCALISER_COLUMNS`, in the order of the localisers; undisturbed scans."""
     cases = [case for case in cases if not case.disturbance]
     rows = []
@@ -76,7 +59,7 @@ def localiser_rows(cases: Sequence[Located], margin_mm: float) -> list[dict[str,
     return rows
 
 
-def disturbed_rows(cases: Sequence[Located], margin_mm: float) -> list[dict[str, object]]:
+def disturbed_rows(cases: Sequence[LocalisedCase], margin_mm: float) -> list[dict[str, Any]]:
     """Rows of the table of bad scans, with the columns `DISTURBED_COLUMNS`; the good scans first."""
     rows = []
     for disturbance in dict.fromkeys(case.disturbance for case in cases):
@@ -98,7 +81,7 @@ def disturbed_rows(cases: Sequence[Located], margin_mm: float) -> list[dict[str,
     return rows
 
 
-def volume_ml(case: Located, margin_mm: float) -> float:
+def volume_ml(case: LocalisedCase, margin_mm: float) -> float:
     """Volume of a case's boxes with a margin, inside the image; negative margins shrink a box to nothing at most."""
     total = 0.0
     for box in case.boxes:
@@ -107,19 +90,19 @@ def volume_ml(case: Located, margin_mm: float) -> float:
     return total
 
 
-def share_held(cases: Sequence[Located], number: int, margin_mm: float) -> float:
+def share_held(cases: Sequence[LocalisedCase], number: int, margin_mm: float) -> float:
     """Share of the patients with a tumour whose boxes hold the `number`-th of the shares asked for; NaN for none."""
     needed = [case.margins_mm[number] for case in cases if case.margins_mm is not None]
     return _mean([mm <= margin_mm for mm in needed])
 
 
-def margin_for_all(cases: Sequence[Located]) -> float:
+def margin_for_all(cases: Sequence[LocalisedCase]) -> float:
     """The least margin in mm with which the boxes of `ENOUGH_PATIENTS` hold the whole tumour; NaN without tumours."""
     needed = sorted(case.margins_mm[0] for case in cases if case.margins_mm is not None)
     return needed[int(np.ceil(ENOUGH_PATIENTS * len(needed) - 1e-9)) - 1] if needed else float("nan")
 
 
-def draw_localisers(cases: Sequence[Located], margin_mm: float, learned: Sequence[str]) -> Figure:
+def draw_localisers(cases: Sequence[LocalisedCase], margin_mm: float, learned: Sequence[str]) -> Figure:
     """Share of patients held against mean volume, a panel for each share of the tumour; a dot at the run's margin."""
     cases = [case for case in cases if not case.disturbance]
     figure = Figure(figsize=(10.5, 4.2), dpi=110, layout="constrained")
@@ -155,7 +138,7 @@ def draw_localisers(cases: Sequence[Located], margin_mm: float, learned: Sequenc
     return figure
 
 
-def hardest_cases(cases: Sequence[Case], localisers: Sequence[str], n_cases: int) -> list[Case]:
+def hardest_cases(cases: Sequence[LocalisedCase], localisers: Sequence[str], n_cases: int) -> list[LocalisedCase]:
     """The scans of which the named localisers held the whole tumour only with the widest margins, hardest first."""
     chosen = [
         case for case in cases if not case.disturbance and case.localiser in localisers and case.margins_mm is not None
@@ -163,7 +146,7 @@ def hardest_cases(cases: Sequence[Case], localisers: Sequence[str], n_cases: int
     return sorted(chosen, key=lambda case: -(case.margins_mm or (0.0,))[0])[:n_cases]
 
 
-def draw_located(located: Located, case: RawCase, margin_mm: float) -> Figure:
+def draw_located(located: LocalisedCase, case: RawCase, margin_mm: float) -> Figure:
     """Three planes of a scan with its tumour and the box around its ROIs, margin included."""
     needed = "" if located.margins_mm is None else f", needs {located.margins_mm[0]:.0f} mm"
     title = f"{located.localiser}, {located.case_id}: {located.reason}{needed}"

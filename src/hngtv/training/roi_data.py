@@ -145,7 +145,8 @@ def _choose_roi(rois: Sequence[Slices], anchor: NDArray[np.int16] | None, draws:
 
 def _holds(roi: Slices, voxels: NDArray[np.int16]) -> NDArray[np.bool_]:
     """Whether voxels (..., 3) lie in a ROI."""
-    return ((voxels >= [s.start for s in roi]) & (voxels < [s.stop for s in roi])).all(axis=-1)
+    inside = (voxels >= [s.start for s in roi]) & (voxels < [s.stop for s in roi])
+    return np.asarray(inside.all(axis=-1))
 
 
 class ResumableSampler(Sampler[int]):
