@@ -60,7 +60,7 @@ def atlas(**changes: Any) -> AtlasLocaliser:
 
 
 def look(settings: RuleLocaliser, pet: np.ndarray, grid: Grid = SCAN) -> Finding:
-    return RuleBox(settings).find(Volume(np.zeros(grid.shape), pet, grid), "P01")
+    return RuleBox(settings).find(Volume(np.zeros(grid.shape, dtype=np.float32), pet, grid), "P01")
 
 
 def test_fixed_hangs_from_the_top_in_the_middle_of_the_plane() -> None:
