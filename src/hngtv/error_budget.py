@@ -95,7 +95,7 @@ def write_error_budget(cases: Sequence[PreparedCase], folder: RunFolder) -> None
         return
     judged = [case for case in cases if case.has_target and folder.prediction(case.case_id).is_file()]
     key = sha256_of([_key(case, model, folder) for case in judged])
-    if not judged or _is_written(folder, key):
+    if not judged or _is_written(folder, key, isinstance(settings.localiser, SliceLocaliser)):
         return
     rois = {roi.case_id: roi for roi in read_rois(folder.rois)}
     outcomes: list[Outcome] = []
@@ -112,9 +112,10 @@ def _key(case: PreparedCase, model: Model, folder: RunFolder) -> str:
     return sha256_of([VERSION, case.case_id, case.digest, model.digest, file_digest(folder.prediction(case.case_id))])
 
 
-def _is_written(folder: RunFolder, key: str) -> bool:
-    written = all(path.is_file() for path in (folder.error_budget_summary, folder.error_budget_picture))
-    return written and folder.error_budget.is_file() and read_json(folder.error_budget_summary).get("key") == key
+def _is_written(folder: RunFolder, key: str, has_slices: bool) -> bool:
+    files = [folder.error_budget, folder.error_budget_picture, folder.error_budget_summary]
+    files += [folder.slice_scores] if has_slices else []
+    return all(path.is_file() for path in files) and read_json(folder.error_budget_summary).get("key") == key
 
 
 def _judge(case: PreparedCase, roi: Roi, model: Model, folder: RunFolder) -> tuple[list[Outcome], list[SliceOutcome]]:
@@ -208,7 +209,7 @@ def judge_slices(case: PreparedCase, roi: Roi, model: Model) -> list[SliceOutcom
     grid = case.grid(localiser.level)
     probability = slice_scores(model.coarse, localiser, Volume(ct, pet, grid), model.settings).tumour
     holds = case.slices_with_target(localiser.level)
-    z_mm = grid.to_world(np.stack([np.zeros_like(holds), np.zeros_like(holds), np.arange(len(holds))], axis=1))[:, 2]
+    z_mm = grid.to_world(np.array([(0, 0, z) for z in range(len(holds))]))[:, 2]
     kept = np.zeros_like(holds)
     for box in widen(roi.boxes, model.settings.roi):
         kept |= (z_mm >= box.lower_mm[2]) & (z_mm <= box.upper_mm[2])
@@ -235,7 +236,8 @@ def summarise(outcomes: Sequence[Outcome], slices: Sequence[SliceOutcome]) -> di
     """Means over cases: Dice of each way and class, and what stage 1 lost; of slices over all of them together.
 
     `dropped` is the share of the target that the chain could not label: its mean over patients with tumour, that of
-    all their tumour together (`pooled`), and the worst patient's. Classes that no case has are left out.
+    all their tumour together (`pooled`), and the worst patient's. A class that neither truth nor mask has counts as
+    Dice 1, as in scores.csv.
     """
     chain = [outcome for outcome in outcomes if outcome.way == "chain"]
     lost = [(1 - o.covered_fraction, o.target_ml) for o in chain if o.covered_fraction is not None]

@@ -25,7 +25,7 @@ from hngtv.config import (
     plain,
 )
 from hngtv.errors import InputError
-from hngtv.localise.finding import FOUND, Finding, Localiser
+from hngtv.localise.finding import BOXES_VERSION, FOUND, Finding, Localiser
 from hngtv.localise.located import SHARES, LocalisedCase, is_located, read_located, write_located
 from hngtv.localise.roi_policy import place_rois
 from hngtv.localise.rules import RuleBox
@@ -143,7 +143,7 @@ def _look(
             box = target_box(target, grid)
             finding = Finding((box or image,), 1.0, FOUND if box else EMPTY_TARGET)
         elif not refused:
-            level = getattr(chosen[name], "level", "coarse")
+            level: Level = getattr(chosen[name], "level", "coarse")
             if level not in volumes:
                 volumes[level] = _prepare(images, level, settings)
             volume, seconds = volumes[level]
@@ -171,7 +171,7 @@ def _key(split: Split, settings: LocaliseSettings, localiser: LocaliserSettings)
     """Digest of what the rows of a localiser depend on."""
     tested = sorted((case.case_id, case.digest) for case in split.test)
     groups = [plain(settings.roi), plain(localiser), list(settings.disturbances)]
-    return sha256_of([training_key(split.train, settings), tested, *groups])
+    return sha256_of([training_key(split.train, settings), BOXES_VERSION, tested, *groups])
 
 
 def _table(folder: Path, name: str) -> Path:

@@ -25,6 +25,7 @@ from hngtv.config import (
 )
 from hngtv.errors import InputError
 from hngtv.localise.coarse_net import choose_threshold, mean_found
+from hngtv.localise.finding import BOXES_VERSION
 from hngtv.localise.roi_policy import place_rois, widen
 from hngtv.localise.roi_table import Roi, read_rois, write_rois
 from hngtv.localise.slices import SliceBoxScore, score_attention_boxes, write_slice_boxes
@@ -55,7 +56,7 @@ AFTER_TRAINING = frozenset(
 )  # fmt: skip
 """Settings of localisers that only decide how boxes are made from what the networks say: a change trains nothing."""
 
-TRAINING_VERSION = 3
+TRAINING_VERSION = 4
 """Raised when the code of training changes its result: stages of earlier code are then trained anew."""
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class CoarseStation:
         """Of the boxes that the networks give, as the ROI policy places them."""
         roi = self.settings.roi
         after = {name: value for name, value in plain(self.localiser).items() if name in AFTER_TRAINING}
-        return sha256_of([after, roi.shape, roi.size_mm, roi.join_mm, roi.margin_mm])[:8]
+        return sha256_of([BOXES_VERSION, after, roi.shape, roi.size_mm, roi.join_mm, roi.margin_mm])[:8]
 
     @property
     def _spacing_mm(self) -> tuple[float, float, float]:

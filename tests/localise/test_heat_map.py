@@ -62,14 +62,19 @@ def test_one_box_for_each_peak_the_hottest_first() -> None:
 
 def test_peaks_too_near_each_other_are_one() -> None:
     """A window of 40 mm holds two voxels to each side along x and y, and one along z."""
-    assert find_peaks(heat_at(v7_6_4=0.8, v9_6_4=0.7), GRID.spacing_mm, 0.5, 40.0).tolist() == [[7, 6, 4]]
-    assert len(find_peaks(heat_at(v7_6_4=0.8, v10_6_4=0.7), GRID.spacing_mm, 0.5, 40.0)) == 2
-    assert len(find_peaks(heat_at(v7_6_4=0.8, v7_6_6=0.7), GRID.spacing_mm, 0.5, 40.0)) == 2
-    assert len(find_peaks(heat_at(v7_6_4=0.8, v8_6_4=0.7), GRID.spacing_mm, 0.5, 1.0)) == 1, "always the neighbours"
+    assert find_peaks(heat_at(v7_6_4=0.8, v9_6_4=0.7), GRID.spacing_mm, 0.5, 40.0, 9).tolist() == [[7, 6, 4]]
+    assert len(find_peaks(heat_at(v7_6_4=0.8, v10_6_4=0.7), GRID.spacing_mm, 0.5, 40.0, 9)) == 2
+    assert len(find_peaks(heat_at(v7_6_4=0.8, v7_6_6=0.7), GRID.spacing_mm, 0.5, 40.0, 9)) == 2
+    assert len(find_peaks(heat_at(v7_6_4=0.8, v8_6_4=0.7), GRID.spacing_mm, 0.5, 1.0, 9)) == 1, "always the neighbours"
+
+
+def test_the_hottest_peaks_of_an_even_map_are_found_at_once() -> None:
+    even = np.full((48, 48, 48), 0.12)
+    assert len(find_peaks(even, (8.0, 8.0, 8.0), 0.1, 40.0, 5)) == 5
 
 
 def test_equally_hot_neighbours_are_one_peak() -> None:
-    assert find_peaks(heat_at(v7_6_4=0.8, v8_7_5=0.8), GRID.spacing_mm, 0.5, 40.0).tolist() == [[7, 6, 4]]
+    assert find_peaks(heat_at(v7_6_4=0.8, v8_7_5=0.8), GRID.spacing_mm, 0.5, 40.0, 9).tolist() == [[7, 6, 4]]
 
 
 def test_threshold_counts_as_reached() -> None:

@@ -145,11 +145,23 @@ def test_hecktor2020_takes_the_brain_and_not_a_larger_blob_lower_down() -> None:
     assert hecktor2020_box(pet, SCAN, SIZE_MM) == expected
 
 
-def test_hecktor2020_takes_the_larger_of_two_that_reach_the_top_third() -> None:
+def test_hecktor2020_takes_what_is_larger_in_the_top_third() -> None:
     pet = with_brain()
     expected = hecktor2020_box(pet, SCAN, SIZE_MM)
     pet[45:49, 45:49, 70:74] = 80  # hotter, and smaller
     assert hecktor2020_box(pet, SCAN, SIZE_MM) == expected
+    pet[2:20, 2:20, 2:56] = 30  # larger, and mostly below 530 mm
+    assert hecktor2020_box(pet, SCAN, SIZE_MM) == expected
+
+
+def test_hecktor2020_is_about_the_middle_of_the_extent_and_not_of_the_mass() -> None:
+    pet = with_brain()
+    pet[36:46, 31:33, 70:72] = 10  # a thin arm of 100 mm; its mass moves the centroid by no more than 5 mm
+    one, other = (hecktor2020_box(values, SCAN, SIZE_MM) for values in (with_brain(), pet))
+    assert one is not None
+    assert other is not None
+    assert 30 <= other.centre_mm[0] - one.centre_mm[0] <= 50
+    assert other.centre_mm[1:] == one.centre_mm[1:]
 
 
 def test_hecktor2020_tries_again_with_less() -> None:

@@ -50,7 +50,6 @@ def test_two_lesions_by_hand() -> None:
     assert centres_of(target) == [[3, 3, 4], [11, 10, 6]]
     assert target.sides_mm[0, :, 3, 3, 4].tolist() == [30, 10, 24]
     assert target.sides_mm[0, :, 11, 10, 6].tolist() == [50, 30, 36]
-    assert int((target.sides_mm > 0).sum()) == 6
     assert target.heat[0, 0, 3, 5, 5].item() == pytest.approx(np.exp(-(20**2 + 12**2) / 200), rel=1e-5)
 
 
@@ -69,6 +68,14 @@ def test_a_lesion_that_is_cut_has_a_centre_and_no_size() -> None:
     target = draw(CUT)
     assert centres_of(target) == [[13, 3, 2]]
     assert not target.sides_mm.any()
+
+
+def test_each_voxel_tells_the_size_of_the_lesion_whose_gaussian_is_the_highest() -> None:
+    """Along x from 3, 3, 4 to the centre of the other one, at 13, 3, 2: the middle is nearer to the first."""
+    whole, one_is_cut = draw(ONE, (slice(12, 15), slice(2, 5), slice(1, 4))), draw(ONE, CUT)
+    assert whole.sides_mm[0, 0, :, 3, 3].tolist() == [30.0] * 16
+    assert whole.sides_mm[0, 1, :, 3, 3].tolist() == [10.0] * 9 + [30.0] * 7
+    assert one_is_cut.sides_mm[0, 1, :, 3, 3].tolist() == [10.0] * 9 + [0.0] * 7
 
 
 def test_an_empty_crop_is_cold() -> None:
@@ -124,11 +131,16 @@ def test_focal_loss_by_hand() -> None:
 
 
 def test_loss_of_sizes_by_hand() -> None:
-    """Twice too long along x, right along y, half as long along z."""
+    """Twice too long along x, right along y, half as long along z; at the centre, then everywhere."""
     target = draw(ONE)
+    error = torch.tensor([np.log(2), 0, -np.log(2)])
     logits = sure_of(target)
-    logits[0, 1:, 3, 3, 4] += torch.tensor([np.log(2), 0, -np.log(2)])
-    assert float(heat_map_loss(logits, target, extent_weight=0.5)[1]) == pytest.approx(np.log(2), rel=1e-5)
+    logits[0, 1:, 3, 3, 4] += error
+    at_centre = float(heat_map_loss(logits, target, extent_weight=0.5)[1])
+    assert at_centre == pytest.approx(np.log(2) / float(target.heat.sum()), rel=1e-4)
+    everywhere = sure_of(target)
+    everywhere[0, 1:] += error[:, None, None, None]
+    assert float(heat_map_loss(everywhere, target, extent_weight=0.5)[1]) == pytest.approx(np.log(2), rel=1e-4)
 
 
 @pytest.mark.parametrize("lesions", [(), (CUT,)])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hngtv.volume.box import Box, hull
+from hngtv.volume.box import Box, hull, union_ml
 from tests.volume.strategies import boxes, positions_mm
 
 
@@ -123,3 +123,35 @@ def test_hull_just_holds_all(several: list[Box]) -> None:
     for axis in range(3):
         assert around.lower_mm[axis] in [box.lower_mm[axis] for box in several]
         assert around.upper_mm[axis] in [box.upper_mm[axis] for box in several]
+
+
+def test_union_counts_what_boxes_share_once() -> None:
+    one, other = Box((0, 0, 0), (10, 10, 10)), Box((5, 0, 0), (15, 10, 20))
+    assert union_ml([one]) == pytest.approx(1)
+    assert union_ml([one, other]) == pytest.approx(1 + 2 - 0.5)
+    assert union_ml([one, other, Box((2, 2, 2), (3, 3, 3)), one]) == pytest.approx(2.5), "inside, and twice"
+    assert union_ml([one, one.shift((50, 0, 0))]) == pytest.approx(2)
+    assert union_ml([Box((0, 0, 0), (10, 10, 0))]) == 0
+    assert union_ml([]) == 0
+
+
+@given(boxes(), boxes())
+def test_union_of_two_is_their_sum_without_what_they_share(first: Box, second: Box) -> None:
+    common = first.intersect(second)
+    expected = first.volume_ml + second.volume_ml - (common.volume_ml if common else 0)
+    assert union_ml([first, second]) == pytest.approx(expected)
+
+
+@given(st.lists(boxes(), min_size=1, max_size=4))
+def test_union_is_no_less_than_the_largest_and_no_more_than_the_sum(several: list[Box]) -> None:
+    volumes = [box.volume_ml for box in several]
+    assert max(volumes) * (1 - 1e-9) <= union_ml(several) <= sum(volumes) * (1 + 1e-9)
+    assert union_ml(several[::-1]) == pytest.approx(union_ml(several))
+
+
+def test_union_counts_an_overlap_once() -> None:
+    one, other = Box((0, 0, 0), (10, 10, 10)), Box((5, 5, 5), (15, 15, 15))
+    assert union_ml([one]) == pytest.approx(1.0)
+    assert union_ml([one, other]) == pytest.approx(2.0 - 0.125)
+    assert union_ml([one, one, Box((20, 0, 0), (30, 10, 10))]) == pytest.approx(2.0)
+    assert union_ml([]) == 0

@@ -111,3 +111,12 @@ def test_axis_by_axis_is_what_scipy_gives_at_once(spacing_mm: tuple[float, float
     places = np.moveaxis(np.indices(target.shape), 0, -1) @ matrix[:3, :3].T + matrix[:3, 3] + 1
     expected = ndimage.map_coordinates(padded, np.moveaxis(places, -1, 0), order=1, cval=-1024, prefilter=False)
     assert resample(values, source, target, outside=-1024) == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_target_just_beside_the_image_is_outside(axis: int) -> None:
+    source = Grid.from_array((10, 10, 10), np.eye(4))
+    beside = np.eye(4)
+    beside[axis, 3] = 11.5
+    found = resample(np.ones((10, 10, 10), dtype=np.float32), source, Grid.from_array((4, 4, 4), beside), outside=-7.0)
+    assert (found == -7).all()

@@ -11,7 +11,6 @@ from hngtv.cases.checks import OUTSIDE_CT_HU, CheckedImages
 from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import Image
-from hngtv.volume.resample import resample_labels
 
 TOO_BRIGHT = 3.0
 BQML_PER_SUV = 5000.0
@@ -43,6 +42,7 @@ def head_cut(images: CheckedImages) -> CheckedImages:
     if images.target is not None and images.target.any():
         points_mm = images.ct.grid.to_world(np.argwhere(images.target > 0))
         top_mm = max(top_mm, float(points_mm[:, 2].max()) + HEAD_CUT_ABOVE_TARGET_MM)
+    top_mm = max(top_mm, bounds.centre_mm[2])  # half of a short scan is left
     kept = Box(bounds.lower_mm, (*bounds.upper_mm[:2], min(top_mm, bounds.upper_mm[2])))
     slices = images.ct.grid.clip(images.ct.grid.slices_of(kept))
     target = None if images.target is None else images.target[slices]
@@ -89,7 +89,11 @@ def no_tumour(images: CheckedImages) -> CheckedImages:
     """The patient with the uptake of the tumour erased; the CT stays as it was."""
     if images.target is None or not images.target.any():
         return images
-    target = resample_labels(images.target, images.ct.grid, images.pet.grid) > 0
+    target = np.zeros(images.pet.grid.shape, dtype=bool)
+    voxels = images.pet.grid.to_index(images.ct.grid.to_world(np.argwhere(images.target > 0)))
+    voxels = np.rint(voxels).astype(int)
+    inside = ((voxels >= 0) & (voxels < target.shape)).all(axis=1)
+    target[tuple(voxels[inside].T)] = True
     pet = images.pet.values.copy()
     if target.any():
         away_mm = ndimage.distance_transform_edt(~target, sampling=images.pet.grid.spacing_mm)

@@ -192,6 +192,12 @@ def source_files(case: RawCase) -> dict[str, Path]:
     return {name: path.resolve() for name, path in named.items() if path is not None}
 
 
+def case_digests(case: RawCase) -> dict[str, str]:
+    """SHA-256 of each file of a case, "" for one that is not there, and the factor of its PET."""
+    digests = {name: file_digest(path) if path.is_file() else "" for name, path in source_files(case).items()}
+    return digests | {"pet_factor": repr(pet_factor_of(case))}
+
+
 def file_stamp(path: Path) -> dict[str, Any]:
     """Path, size and time of a file, by which it is recognised without reading it."""
     status = path.stat()

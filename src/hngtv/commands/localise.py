@@ -1,12 +1,12 @@
 """Judge localisers: how often is the tumour inside the ROI, and how large is it?
 
-    hngtv localise data=phantom data.root=DIR run_dir=localisers budget.cpu_s=600
+    hngtv localise data=phantom data.root=DIR run_dir=localisers budget.steps=null budget.cpu_s=600
     hngtv localise data.root=DIR run_dir=localisers only=[nvauto,coarse] folds=[0,1] disturbances=[feet_first]
 
 Each localiser looks at the test cases of each fold; one that learns is trained on the other folds, with its share of
 the budget. The folder gets localisers.csv and localisers.png (share of patients with 100, 99 and 95 % of the tumour
 inside against volume), located.csv, and disturbed.csv: what each one does with bad scans. A command that was stopped
-goes on where it was; trained localisers are kept in work_dir and shared with `hngtv run`.
+goes on with the fold where it was; trained localisers are kept in work_dir and shared with `hngtv run`.
 
 Exit status: 0 done, 1 some cases could not be used (listed), 2 bad settings or input.
 """

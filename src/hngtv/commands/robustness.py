@@ -19,6 +19,9 @@ from hngtv.run_folder import RunFolder, atomic_path, make_folder, read_json, wri
 
 COLUMNS = ("case_id", "change", "amount", "direction", "dice")
 
+VERSION = 2
+"""Raised when the code changes what the rows hold."""
+
 log = logging.getLogger(__name__)
 
 
@@ -33,6 +36,7 @@ def run(settings: RobustnessSettings) -> None:
     from tqdm import tqdm
 
     from hngtv.cases.manifest import load_cases
+    from hngtv.cases.store import case_digests
     from hngtv.report.figures import encode
     from hngtv.report.robustness import draw_robustness
     from hngtv.robustness import ChangedBox, change_boxes
@@ -44,11 +48,11 @@ def run(settings: RobustnessSettings) -> None:
     tested = _test_cases(RunFolder(settings.model), model.settings.fold)
     cases = [case for case in load_cases(settings.model / "cases.csv") if case.case_id in tested]
     parts = make_folder(make_folder(settings.out) / "cases")
-    key = [model.digest, list(settings.shifts_mm), list(settings.scales)]
     rows: list[ChangedBox] = []
     failures = []
     for case in tqdm(cases, unit="case", disable=None):
         part = parts / f"{case.case_id}.json"
+        key = [VERSION, model.digest, case_digests(case), list(settings.shifts_mm), list(settings.scales)]
         if not (part.is_file() and read_json(part)["key"] == key):
             try:
                 found = [asdict(row) for row in change_boxes(model, case, settings.shifts_mm, settings.scales)]

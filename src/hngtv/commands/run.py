@@ -1,7 +1,7 @@
 """Train and score one arm on one fold, from raw files to scores.
 
     hngtv run experiment=two_stage_ag data=folder data.root=DIR fold=0 run_dir=runs/ag_0 budget.steps=500
-    hngtv run experiment=two_stage_ag data=folder data.root=DIR fold=all run_dir=runs/ag_all budget.cpu_s=600
+    hngtv run experiment=two_stage_ag data=folder data.root=DIR fold=all run_dir=runs/ag_all budget.steps=900
     hngtv run -m experiment=single_stage_ag,two_stage_ag fold=0,1,2,3,4 data.root=DIR
 
 The run folder gets settings.json, cases.csv, folds.json, rois.csv, coarse/ and fine/ (weights and curves),

@@ -6,6 +6,8 @@ from typing import Protocol
 from hngtv.cases.prepare import Volume
 from hngtv.volume.box import Box
 
+BOXES_VERSION = 1
+"""Raised when the code of a localiser or of the ROI policy changes its boxes: kept ones are then made anew."""
 FOUND = "found"
 """Reason of a finding that is no fallback."""
 

@@ -43,7 +43,7 @@ def find_peak_boxes(
     Raises:
         InputError: Nothing is found and `settings.on_empty` is "fail".
     """
-    peaks = find_peaks(maps.heat, grid.spacing_mm, threshold, settings.window_mm)[: settings.max_peaks]
+    peaks = find_peaks(maps.heat, grid.spacing_mm, threshold, settings.window_mm, settings.max_peaks)
     if len(peaks) == 0:
         return fall_back(f"no peak of heat {threshold:g}", pet_suv, grid, settings.on_empty, case_id)
     at_peaks = tuple(peaks.T)
@@ -53,7 +53,7 @@ def find_peak_boxes(
 
 
 def find_peaks(
-    heat: NDArray, spacing_mm: tuple[float, float, float], threshold: float, window_mm: float
+    heat: NDArray, spacing_mm: tuple[float, float, float], threshold: float, window_mm: float, max_peaks: int
 ) -> NDArray[np.intp]:
     """Voxels (N, 3), hottest first, that reach the threshold and are hottest in a window about them.
 
@@ -63,6 +63,7 @@ def find_peaks(
         threshold: Least heat.
         window_mm: Side length of the window; at least the 26 neighbours are in it. Of several voxels in one window
             that are equally hot, one is a peak.
+        max_peaks: The hottest are kept.
     """
     reach = np.maximum(window_mm / 2 // np.array(spacing_mm), 1).astype(int)
     hottest = ndimage.maximum_filter(heat, size=tuple(2 * reach + 1), mode="nearest")
@@ -72,4 +73,6 @@ def find_peaks(
     for voxel in hottest_first:
         if all((np.abs(voxel - peak) > reach).any() for peak in peaks):
             peaks.append(voxel)
+        if len(peaks) == max_peaks:
+            break
     return np.array(peaks, dtype=np.intp).reshape(-1, 3)

@@ -7,7 +7,7 @@ from pathlib import Path
 from hngtv.errors import InputError
 from hngtv.localise.finding import FOUND
 from hngtv.run_folder import read_csv, write_csv
-from hngtv.volume.box import Box, hull
+from hngtv.volume.box import Box, hull, union_ml
 
 CORNER_COLUMNS = ("x0_mm", "y0_mm", "z0_mm", "x1_mm", "y1_mm", "z1_mm")
 ROI_COLUMNS = (
@@ -47,8 +47,8 @@ class Roi:
 
     @property
     def volume_ml(self) -> float:
-        """Of all boxes; where they overlap it counts more than once."""
-        return sum(box.volume_ml for box in self.boxes)
+        """That the boxes hold together."""
+        return union_ml(self.boxes)
 
     @property
     def is_fallback(self) -> bool:

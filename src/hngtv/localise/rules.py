@@ -113,7 +113,7 @@ def medai_box(pet_suv: NDArray, grid: Grid, size_mm: Size) -> Box | None:
 
 
 def hecktor2020_box(pet_suv: NDArray, grid: Grid, size_mm: Size) -> Box | None:
-    """A box below the brain, which is the largest hot component of the smoothed PET that reaches the top third.
+    """A box below the brain: the hot component (6 neighbours) of the smoothed PET with most voxels in the top third.
 
     Source: the rule of the official boxes of HECKTOR 2020 and 2021, as released: 144 x 144 x 144 mm. Their shift
     towards lower y is taken to be forwards.
@@ -123,11 +123,15 @@ def hecktor2020_box(pet_suv: NDArray, grid: Grid, size_mm: Size) -> Box | None:
     smooth = ndimage.gaussian_filter(np.asarray(pet_suv, dtype=np.float32), np.divide(BRAIN_SIGMA_MM, grid.spacing_mm))
     top_third = int(pet_suv.shape[2] * (1 - BRAIN_TOP_SHARE))
     for threshold in (BRAIN_SUV, BRAIN_RETRY_SUV):
-        brain = largest_component(smooth > threshold, reaching_z=top_third)
-        points_mm = _points_of(brain, grid)
-        if len(points_mm):
-            x, y, _ = points_mm.mean(axis=0)
-            top = points_mm[:, 2].min() + BOX_ABOVE_BRAIN_BOTTOM_MM
+        labels = np.zeros(pet_suv.shape, dtype=np.int32)
+        ndimage.label(smooth > threshold, output=labels)
+        sizes = np.bincount(labels[:, :, top_third:].ravel())
+        sizes[0] = 0
+        if sizes.any():
+            points_mm = _points_of(labels == sizes.argmax(), grid)
+            x, y, bottom = points_mm.min(axis=0)
+            x, y = np.add(points_mm[:, :2].max(axis=0), (x, y)) / 2
+            top = bottom + BOX_ABOVE_BRAIN_BOTTOM_MM
             return _fit((x, y + BOX_FORWARD_MM, top - size_mm[2] / 2), size_mm, grid)
     return None
 

@@ -12,7 +12,7 @@ from hngtv.cases.manifest import RawCase
 from hngtv.localise.located import LocalisedCase
 from hngtv.report.figures import ARM_COLOURS, plain
 from hngtv.report.overlay import draw_case, load_view
-from hngtv.volume.box import hull
+from hngtv.volume.box import hull, union_ml
 
 LOCALISER_COLUMNS = (
     "localiser", "n_patients", "n_with_tumour", "margin_mm", "share_all", "share_99", "share_95", "n_rois_mean",
@@ -82,12 +82,14 @@ def disturbed_rows(cases: Sequence[LocalisedCase], margin_mm: float) -> list[dic
 
 
 def volume_ml(case: LocalisedCase, margin_mm: float) -> float:
-    """Volume of a case's boxes with a margin, inside the image; negative margins shrink a box to nothing at most."""
-    total = 0.0
-    for box in case.boxes:
-        if min(box.size_mm) + 2 * margin_mm > 0 and (inside := box.expand(margin_mm).intersect(case.image)):
-            total += inside.volume_ml
-    return total
+    """Volume that a case's boxes with a margin hold together, inside the image.
+
+    Negative margins shrink a box to nothing at most; NaN for a margin that is NaN.
+    """
+    if np.isnan(margin_mm):
+        return float("nan")
+    boxes = [box.expand(margin_mm) for box in case.boxes if min(box.size_mm) + 2 * margin_mm > 0]
+    return union_ml([inside for box in boxes if (inside := box.intersect(case.image)) is not None])
 
 
 def share_held(cases: Sequence[LocalisedCase], number: int, margin_mm: float) -> float:

@@ -8,17 +8,22 @@ from matplotlib.figure import Figure
 
 from hngtv.report.figures import ARM_COLOURS
 
-PANELS = {"shift": "true box shifted by [mm], mean over six directions", "scale": "true box scaled by"}
+PANELS = {"shift": "true box shifted by [mm], mean over directions", "scale": "true box scaled by"}
 
 
 class Changed(Protocol):
     """What is drawn; see `hngtv.robustness.ChangedBox`."""
 
-    case_id: str
-    change: str
-    amount: float
-    direction: str
-    dice: float
+    @property
+    def case_id(self) -> str: ...
+    @property
+    def change(self) -> str: ...
+    @property
+    def amount(self) -> float: ...
+    @property
+    def direction(self) -> str: ...
+    @property
+    def dice(self) -> float: ...
 
 
 def draw_robustness(rows: Sequence[Changed], margin_mm: float) -> Figure:

@@ -1,4 +1,8 @@
-"""Stage 1 by heat map: lesions as points with a size, after CenterNet (Zhou et al. 2019, Objects as Points)."""
+"""Stage 1 by heat map: lesions as points with a size, after CenterNet (Zhou et al. 2019, Objects as Points).
+
+CenterNet learns sizes at the centres alone. Here the voxels about a centre teach them too, as in TTFNet (Liu et al.
+2020, Training-Time-Friendly Network): with few steps, boxes are better so (docs/results.md).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,8 +34,8 @@ class HeatMapTarget:
 
     Attributes:
         heat: (N, 1, X, Y, Z) in [0, 1]: a Gaussian about the centre of each lesion's box, 1 at the centre alone.
-        sides_mm: (N, 3, X, Y, Z): at the centre of each lesion that the crop does not cut, the side lengths of its
-            box along x, y and z; 0 elsewhere.
+        sides_mm: (N, 3, X, Y, Z): side lengths along x, y and z of the box of the lesion whose Gaussian is the
+            highest; 0 where that lesion is cut by the crop, and without any lesion.
     """
 
     heat: Tensor
@@ -55,10 +59,10 @@ def draw_targets(labels: Tensor, spacing_mm: Sequence[float], sigma_mm: float) -
     for number, mask in enumerate(masks):
         for slices in component_slices(mask):
             centre = tuple((along.start + along.stop - 1) // 2 for along in slices)
-            heat[number, 0] = np.maximum(heat[number, 0], _gaussian(mask.shape, centre, spacing_mm, sigma_mm))
-            if not _is_cut(slices, mask.shape):
-                n_voxels = [along.stop - along.start for along in slices]
-                sides_mm[(number, slice(None), *centre)] = np.multiply(n_voxels, spacing_mm)
+            gaussian = _gaussian(mask.shape, centre, spacing_mm, sigma_mm)
+            own = gaussian > heat[number, 0]
+            heat[number, 0][own] = gaussian[own]
+            sides_mm[number][:, own] = _known_sides_mm(slices, mask.shape, spacing_mm)[:, None]
     return HeatMapTarget(torch.from_numpy(heat).to(labels.device), torch.from_numpy(sides_mm).to(labels.device))
 
 
@@ -73,25 +77,31 @@ def _gaussian(
     return x[:, None, None] * y[:, None] * z
 
 
-def _is_cut(slices: Slices, shape: Sequence[int]) -> bool:
-    """Whether a lesion touches the border of its crop."""
-    return any(along.start == 0 or along.stop == n for along, n in zip(slices, shape, strict=True))
+def _known_sides_mm(slices: Slices, shape: Sequence[int], spacing_mm: Sequence[float]) -> NDArray[np.float64]:
+    """Side lengths (3,) of a lesion's box; 0 for one that touches the border of its crop.
+
+    An even number of voxels counts as one more, since the box lies about the centre of one voxel.
+    """
+    if any(along.start == 0 or along.stop == n for along, n in zip(slices, shape, strict=True)):
+        return np.zeros(3)
+    return np.multiply([2 * ((along.stop - along.start) // 2) + 1 for along in slices], spacing_mm)
 
 
 def heat_map_loss(logits: Tensor, target: HeatMapTarget, extent_weight: float) -> tuple[Tensor, Tensor]:
     """The focal loss of the heat, and the weighted loss of the side lengths; both are finite without any lesion.
 
-    Side lengths are compared by their logarithms, so that an error counts in proportion to the lesion.
+    Side lengths are compared by their logarithms, so that an error counts in proportion to the lesion; a voxel counts
+    as much as its true heat.
 
     Args:
         logits: (N, 4, X, Y, Z), see `networks/heat_map.py`.
         target: Of the same crops.
         extent_weight: Of the mean absolute error of the logarithms of the side lengths, summed over the axes.
     """
-    is_whole = target.sides_mm > 0
-    errors = (log_sides_of(logits.float()) - target.sides_mm.clamp(min=1).log()).abs() * is_whole
-    n_whole = is_whole[:, 0].sum().clamp(min=1)
-    return focal_loss(heat_logits_of(logits.float()), target.heat), extent_weight * errors.sum() / n_whole
+    weights = target.heat * (target.sides_mm > 0)
+    errors = weights * (log_sides_of(logits.float()) - target.sides_mm.clamp(min=1).log()).abs()
+    extent = errors.sum() / weights[:, 0].sum().clamp(min=1)
+    return focal_loss(heat_logits_of(logits.float()), target.heat), extent_weight * extent
 
 
 def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
@@ -111,7 +121,7 @@ def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
 
 
 class HeatMapModule(StageModule):
-    """A heat map of lesions' centres and, at each centre, the side lengths of the lesion's box.
+    """A heat map of lesions' centres, and the side lengths of their boxes.
 
     Auxiliary heads of the network get no loss.
 

@@ -12,7 +12,7 @@ from hngtv.training.stage import StageModule
 
 
 class SliceClassificationModule(StageModule):
-    """Cross-entropy of slices with and without tumour: of two classes, the binary one on the difference of their logits.
+    """Cross-entropy of slices with and without tumour: the binary one on the difference of the two logits.
 
     Args:
         network: Plain `SonoNetSettings`.

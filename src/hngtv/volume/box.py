@@ -84,6 +84,20 @@ class Box:
         return float(np.linalg.norm(np.maximum(gaps, 0)))
 
 
+def union_ml(boxes: Sequence[Box]) -> float:
+    """Volume that at least one of the boxes holds; 0 for none."""
+    edges = [np.unique([corner[axis] for box in boxes for corner in (box.lower_mm, box.upper_mm)]) for axis in range(3)]
+    cells = np.zeros([max(len(along) - 1, 0) for along in edges], dtype=bool)
+    for box in boxes:
+        x, y, z = (
+            slice(*np.searchsorted(along, (low, high)))
+            for along, low, high in zip(edges, box.lower_mm, box.upper_mm, strict=True)
+        )
+        cells[x, y, z] = True
+    widths = [np.diff(along) for along in edges]
+    return float(np.einsum("xyz,x,y,z->", cells, *widths)) / 1000
+
+
 def hull(boxes: Sequence[Box]) -> Box:
     """The smallest box that holds all of them, at least one."""
     return Box.from_corners(

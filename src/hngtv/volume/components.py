@@ -21,12 +21,9 @@ def remove_minor_components(mask: NDArray[np.bool_], min_share: float) -> NDArra
     return (sizes >= min_share * sizes.max())[labels] & mask
 
 
-def largest_component(mask: NDArray[np.bool_], reaching_z: int = 0) -> NDArray[np.bool_]:
-    """The largest component (26 neighbours) of a mask (X, Y, Z) among those with a voxel at `reaching_z` or above."""
+def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest component (26 neighbours) of a mask; an empty mask stays empty."""
     labels, sizes = _label(mask)
-    reaching = np.zeros(len(sizes), dtype=bool)
-    reaching[np.unique(labels[:, :, reaching_z:])] = True
-    sizes = np.where(reaching, sizes, 0)
     return labels == sizes.argmax() if sizes.any() else np.zeros_like(mask)
 
 

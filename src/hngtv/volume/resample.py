@@ -79,6 +79,8 @@ def _along_axes(values: NDArray, axes: list[NDArray[np.float64]], outside: float
     """
     kind = np.float64 if values.dtype == bool else np.float32
     inside = [~np.isnan(weights[:, 0]) for weights in axes]
+    if not all(held.any() for held in inside):
+        return np.full([len(held) for held in inside], outside, dtype=np.float32)
     x, y, z = (sparse.csr_array(weights[held].astype(kind)) for weights, held in zip(axes, inside, strict=True))
     slabs = [
         _weigh(y, 1, _weigh(x, 0, values[:, :, start : start + SLAB_SLICES].astype(kind)))
