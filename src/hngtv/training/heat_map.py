@@ -80,11 +80,11 @@ def _gaussian(
 def _known_sides_mm(slices: Slices, shape: Sequence[int], spacing_mm: Sequence[float]) -> NDArray[np.float64]:
     """Side lengths (3,) of a lesion's box; 0 for one that touches the border of its crop.
 
-    An even number of voxels counts as one more, since the box lies about the centre of one voxel.
+    With an even number of voxels the box lies half a voxel low, since its centre is that of a voxel.
     """
     if any(along.start == 0 or along.stop == n for along, n in zip(slices, shape, strict=True)):
         return np.zeros(3)
-    return np.multiply([2 * ((along.stop - along.start) // 2) + 1 for along in slices], spacing_mm)
+    return np.multiply([along.stop - along.start for along in slices], spacing_mm)
 
 
 def heat_map_loss(logits: Tensor, target: HeatMapTarget, extent_weight: float) -> tuple[Tensor, Tensor]:
