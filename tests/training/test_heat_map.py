@@ -224,6 +224,7 @@ def test_stopped_training_ends_where_the_unbroken_one_does(
     with pytest.raises(RuntimeError, match="killed"):
         train(prepared, tmp_path / "killed", settings)
     monkeypatch.undo()
+    caplog.clear()  # where an earlier test left the logger at this level, the unbroken training is in it
     with caplog.at_level("INFO", logger="hngtv"):
         killed = train(prepared, tmp_path / "killed", settings)
     assert "heat_map_0: training from step 0" not in caplog.text
