@@ -1,7 +1,7 @@
 """Stage 1 by heat map: lesions as points with a size, after CenterNet (Zhou et al. 2019, Objects as Points).
 
 CenterNet learns sizes at the centres alone. Here the voxels about a centre teach them too, as in TTFNet (Liu et al.
-2020, Training-Time-Friendly Network): with few steps, boxes are better so (docs/results.md).
+2020, Training-Time-Friendly Network); on phantoms the boxes are about as good either way.
 """
 
 from collections.abc import Sequence
