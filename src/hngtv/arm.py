@@ -11,25 +11,18 @@ from hngtv.cases.folds import load_or_make_folds
 from hngtv.cases.prepare import Volume
 from hngtv.cases.store import PreparedCase
 from hngtv.config import (
-    AtlasLocaliser,
     BudgetSettings,
-    CoarseLocaliser,
-    FixedLocaliser,
-    HeatMapLocaliser,
-    OracleLocaliser,
-    PetRuleLocaliser,
     RoiSettings,
     RunSettings,
-    SliceLocaliser,
-    WholeLocaliser,
+    TrainedLocaliser,
+    UntrainedLocaliser,
     plain,
 )
 from hngtv.errors import InputError
-from hngtv.localise.finding import FOUND, Finding
 from hngtv.localise.roi_policy import matched_jitter_mm, place_rois, widen
 from hngtv.localise.roi_table import Roi, read_rois, write_rois
-from hngtv.localise.rules import RuleBox
-from hngtv.localise.truth import EMPTY_TARGET, covered_fraction
+from hngtv.localise.rules import find_untrained
+from hngtv.localise.truth import covered_fraction
 from hngtv.out_of_fold import CoarseStation, Used, training_key
 from hngtv.run_folder import RunFolder, atomic_path, sha256_of
 from hngtv.training.attention_history import watch
@@ -181,28 +174,19 @@ def _rois_of_training_cases(
     split: Split, settings: RunSettings, folder: RunFolder, logger: RunLogger
 ) -> tuple[list[Roi], Used]:
     """Boxes of the training cases, none from a model that saw the case, and what they took from the budget."""
-    match settings.localiser:
-        case CoarseLocaliser() | HeatMapLocaliser() | SliceLocaliser():
-            return CoarseStation(split.train, settings, settings.localiser).walk(folder, logger)
-        case _:
-            return [_untrained_roi(case, settings) for case in split.train], Used()
+    if isinstance(settings.localiser, TrainedLocaliser):
+        return CoarseStation(split.train, settings, settings.localiser).walk(folder, logger)
+    return [_untrained_roi(case, settings.localiser, settings.roi) for case in split.train], Used()
 
 
-def _untrained_roi(case: PreparedCase, settings: RunSettings) -> Roi:
+def _untrained_roi(case: PreparedCase, localiser: UntrainedLocaliser, roi: RoiSettings) -> Roi:
     """The ROI of a case from a localiser that learns nothing."""
-    localiser = settings.localiser
+    (ct, pet), target = case.read_whole("fine")
     grid = case.grid("fine")
-    match localiser:
-        case WholeLocaliser():
-            finding = Finding((grid.bounds(),), 1.0, FOUND)
-        case OracleLocaliser():
-            box = case.target_box("fine")
-            finding = Finding((box or grid.bounds(),), 1.0, FOUND if box else EMPTY_TARGET)
-        case FixedLocaliser() | AtlasLocaliser() | PetRuleLocaliser():
-            (ct, pet), _ = case.read_whole(localiser.level)
-            finding = RuleBox(localiser).find(Volume(ct, pet, grid), case.case_id)
-        case _:
-            raise AssertionError(f"{localiser.name} is trained")
-    boxes = place_rois(finding.boxes, grid.bounds(), settings.roi)
-    covered = covered_fraction(case.read_whole("fine")[1], grid, widen(boxes, settings.roi))
+    image = grid.bounds()
+    finding = find_untrained(
+        localiser, image, lambda: case.target_box("fine"), lambda: Volume(ct, pet, grid), case.case_id
+    )
+    boxes = place_rois(finding.boxes, image, roi)
+    covered = covered_fraction(target, grid, widen(boxes, roi))
     return Roi(case.case_id, localiser.name, "", boxes, finding.confidence, covered, finding.reason)

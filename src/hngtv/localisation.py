@@ -17,19 +17,16 @@ from hngtv.config import (
     Level,
     LocaliserSettings,
     LocaliseSettings,
-    OracleLocaliser,
-    RuleLocaliser,
     TrainedLocaliser,
-    WholeLocaliser,
     parse_settings,
     plain,
 )
 from hngtv.errors import InputError
-from hngtv.localise.finding import BOXES_VERSION, FOUND, Finding, Localiser
+from hngtv.localise.finding import BOXES_VERSION, Finding, Localiser
 from hngtv.localise.located import SHARES, LocalisedCase, is_located, read_located, write_located
 from hngtv.localise.roi_policy import place_rois
-from hngtv.localise.rules import RuleBox
-from hngtv.localise.truth import EMPTY_TARGET, margins_needed, target_box
+from hngtv.localise.rules import find_untrained
+from hngtv.localise.truth import margins_needed, target_box
 from hngtv.out_of_fold import CoarseStation, training_key
 from hngtv.run_folder import RunFolder, read_json, sha256_of
 from hngtv.training.logger import RunLogger
@@ -58,11 +55,15 @@ def judge_fold(
     if not todo:
         return rows
     found: dict[str, list[LocalisedCase]] = {name: [] for name in todo}
-    opened = {name: _open(localiser, split, settings, folder / name, logger) for name, localiser in todo.items()}
+    trained = {
+        name: _open(localiser, split, settings, folder / name, logger)
+        for name, localiser in todo.items()
+        if isinstance(localiser, TrainedLocaliser)
+    }
     for case in tqdm(split.test, desc=f"fold {fold}", unit="case", disable=None):
         images = check_case(case.raw)
         for disturbance in ("", *settings.disturbances):
-            for name, row in _look(case, images, disturbance, opened, todo, settings, str(fold)):
+            for name, row in _look(case, images, disturbance, trained, todo, settings, str(fold)):
                 found[name].append(row)
     for name, localiser in todo.items():
         write_located(_table(folder, name), _key(split, settings, localiser), found[name])
@@ -92,33 +93,21 @@ def read_trial(root: Path) -> tuple[LocaliseSettings, list[LocalisedCase]]:
     return settings, sorted(rows, key=lambda row: order[row.localiser])
 
 
-class _Whole:
-    def find(self, volume: Volume, case_id: str) -> Finding:
-        return Finding((volume.grid.bounds(),), 1.0, FOUND)
-
-
 def _open(
-    localiser: LocaliserSettings, split: Split, settings: LocaliseSettings, folder: Path, logger: RunLogger
+    localiser: TrainedLocaliser, split: Split, settings: LocaliseSettings, folder: Path, logger: RunLogger
 ) -> Localiser:
-    """The localiser, trained on the training cases where it learns; the oracle is answered elsewhere."""
-    match localiser:
-        case WholeLocaliser() | OracleLocaliser():
-            return _Whole()
-        case _ if isinstance(localiser, RuleLocaliser):
-            return RuleBox(localiser)
-        case _ if isinstance(localiser, TrainedLocaliser):
-            own = replace(settings, localiser=localiser)
-            CoarseStation(split.train, own, localiser).walk(RunFolder(folder), logger)
-            networks, threshold = load_coarse(RunFolder(folder), own)
-            return NetworkLocaliser(localiser, networks, threshold, own)
-    raise AssertionError(localiser)
+    """The localiser, trained on the training cases."""
+    own = replace(settings, localiser=localiser)
+    CoarseStation(split.train, own, localiser).walk(RunFolder(folder), logger)
+    networks, threshold = load_coarse(RunFolder(folder), own)
+    return NetworkLocaliser(localiser, networks, threshold, own)
 
 
 def _look(
     case: PreparedCase,
     images: CheckedImages,
     disturbance: str,
-    opened: Mapping[str, Localiser],
+    trained: Mapping[str, Localiser],
     chosen: Mapping[str, LocaliserSettings],
     settings: LocaliseSettings,
     fold: str,
@@ -131,25 +120,24 @@ def _look(
             check_pet(case.raw, images.pet.values)
         except InputError as error:
             refused = f"refused: {error}"
-    grid, target = images.ct.grid, images.target
+    grid, target, data = images.ct.grid, images.target, settings.data
     assert target is not None
     image = grid.bounds()
     target_ml = float((target > 0).sum()) * grid.voxel_ml
-    volumes: dict[Level, tuple[Volume, float]] = {}
+
+    def volume(level: Level) -> Volume:
+        return prepare_images(images, GridSettings(data.spacing_mm, data.coarse_spacing_mm).spacing_of(level))
+
+    def find(name: str, localiser: LocaliserSettings) -> Finding:
+        if isinstance(localiser, TrainedLocaliser):
+            return trained[name].find(volume(localiser.level), case.case_id)
+        return find_untrained(localiser, image, lambda: target_box(target, grid), lambda: volume("fine"), case.case_id)
+
     rows = []
-    for name, localiser in opened.items():
-        finding, seconds = Finding((), 0.0, refused), 0.0
-        if not refused and isinstance(chosen[name], OracleLocaliser):
-            box = target_box(target, grid)
-            finding = Finding((box or image,), 1.0, FOUND if box else EMPTY_TARGET)
-        elif not refused:
-            level: Level = getattr(chosen[name], "level", "coarse")
-            if level not in volumes:
-                volumes[level] = _prepare(images, level, settings)
-            volume, seconds = volumes[level]
-            started = time.perf_counter()
-            finding = localiser.find(volume, case.case_id)
-            seconds += time.perf_counter() - started
+    for name, localiser in chosen.items():
+        started = time.perf_counter()
+        finding = Finding((), 0.0, refused) if refused else find(name, localiser)
+        seconds = time.perf_counter() - started
         boxes = place_rois(finding.boxes, image, settings.roi) if finding.boxes else ()
         needed = tuple(margins_needed(target, grid, boxes, SHARES)) if boxes and target_ml > 0 else None
         row = LocalisedCase(
@@ -158,13 +146,6 @@ def _look(
         )  # fmt: skip
         rows.append((name, row))
     return rows
-
-
-def _prepare(images: CheckedImages, level: Level, settings: LocaliseSettings) -> tuple[Volume, float]:
-    started = time.perf_counter()
-    spacing_mm = GridSettings(settings.data.spacing_mm, settings.data.coarse_spacing_mm).spacing_of(level)
-    volume = prepare_images(images, spacing_mm)
-    return volume, time.perf_counter() - started
 
 
 def _key(split: Split, settings: LocaliseSettings, localiser: LocaliserSettings) -> str:

@@ -17,31 +17,28 @@ from hngtv.cases.checks import CheckedImages, check_case
 from hngtv.cases.intensity import window
 from hngtv.cases.manifest import RawCase
 from hngtv.cases.prepare import Volume, prepare_images
-from hngtv.cases.store import GridSettings, pet_factor_of
+from hngtv.cases.store import GridSettings, case_digests
 from hngtv.config import (
-    AtlasLocaliser,
     CoarseLocaliser,
-    FixedLocaliser,
     HeatMapLocaliser,
     InferenceSettings,
+    Level,
     OracleLocaliser,
-    PetRuleLocaliser,
     RunSettings,
     SliceLocaliser,
     TrainedLocaliser,
-    WholeLocaliser,
     parse_settings,
     plain,
 )
 from hngtv.errors import InputError
 from hngtv.localise.coarse_net import find_boxes
-from hngtv.localise.finding import FOUND, Finding
+from hngtv.localise.finding import Finding
 from hngtv.localise.heat_map import HeatMaps, find_peak_boxes
 from hngtv.localise.roi_policy import place_rois, widen
 from hngtv.localise.roi_table import Roi
-from hngtv.localise.rules import RuleBox
+from hngtv.localise.rules import find_untrained
 from hngtv.localise.slices import SliceScores, find_slice_boxes
-from hngtv.localise.truth import EMPTY_TARGET, covered_fraction, target_box
+from hngtv.localise.truth import covered_fraction, target_box
 from hngtv.networks.build import build_network, predict_attention, predict_mean, predict_probabilities, to_fast_layout
 from hngtv.networks.heat_map import N_CHANNELS, read_maps
 from hngtv.networks.output import SegmentationNetwork
@@ -287,14 +284,8 @@ def is_predicted(path: Path, case: RawCase, model: Model) -> bool:
 
 def _digests(model: Model, case: RawCase) -> dict[str, str]:
     """SHA-256 of the files that a prediction is made from, and the factor of a PET in Bq/mL."""
-    digests = {"ct": file_digest(case.ct)}
-    if case.pet is not None:
-        digests["pet"] = file_digest(case.pet)
-        if pet_factor_of(case) != 1.0:
-            digests["pet_factor"] = repr(pet_factor_of(case))
-    if isinstance(model.settings.localiser, OracleLocaliser) and case.target is not None:
-        digests["target"] = file_digest(case.target)
-    return digests
+    is_oracle = isinstance(model.settings.localiser, OracleLocaliser)
+    return case_digests(case, ("ct", "pet", "target") if is_oracle else ("ct", "pet"))
 
 
 def drop_prediction(path: Path) -> None:
@@ -317,25 +308,21 @@ def locate(model: Model, case_id: str, images: CheckedImages) -> Finding:
     Raises:
         InputError: Nothing is found and `localiser.on_empty` is "fail", or the oracle has no target.
     """
-    settings = model.settings.localiser
+    settings, data = model.settings.localiser, model.settings.data
     grid = images.ct.grid
-    match settings:
-        case WholeLocaliser():
-            return Finding((grid.bounds(),), 1.0, FOUND)
-        case OracleLocaliser():
-            if images.target is None:
-                raise InputError(
-                    f"case {case_id}: the oracle localiser needs a target; use an arm with another localiser"
-                )
-            box = target_box(images.target, grid)
-            return Finding((box or grid.bounds(),), 1.0, FOUND if box else EMPTY_TARGET)
-        case FixedLocaliser() | AtlasLocaliser() | PetRuleLocaliser():
-            localiser = RuleBox(settings)
-        case CoarseLocaliser() | HeatMapLocaliser() | SliceLocaliser():
-            localiser = NetworkLocaliser(settings, model.coarse, model.coarse_threshold, model.settings)
-    data = model.settings.data
-    spacing_mm = GridSettings(data.spacing_mm, data.coarse_spacing_mm).spacing_of(settings.level)
-    return localiser.find(prepare_images(images, spacing_mm), case_id)
+
+    def volume(level: Level) -> Volume:
+        return prepare_images(images, GridSettings(data.spacing_mm, data.coarse_spacing_mm).spacing_of(level))
+
+    def truth() -> Box | None:
+        if images.target is None:
+            raise InputError(f"case {case_id}: the oracle localiser needs a target; use an arm with another localiser")
+        return target_box(images.target, grid)
+
+    if isinstance(settings, TrainedLocaliser):
+        localiser = NetworkLocaliser(settings, model.coarse, model.coarse_threshold, model.settings)
+        return localiser.find(volume(settings.level), case_id)
+    return find_untrained(settings, grid.bounds(), truth, lambda: volume("fine"), case_id)
 
 
 @dataclass(frozen=True)

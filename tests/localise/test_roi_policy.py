@@ -148,3 +148,10 @@ def test_matched_jitter_by_hand() -> None:
     assert matched_jitter_mm([(cube(3), true), (cube(0, 0, 97), true)]) == pytest.approx(3)
     assert matched_jitter_mm([(true.expand(20), true)]) == 0, "a box may be too large without being off"
     assert matched_jitter_mm([]) == 0
+
+
+def test_slabs_that_overlap_are_joined_even_where_their_boxes_lie_apart() -> None:
+    image = Box((0, 0, 0), (100, 100, 100))
+    left, right = Box((0, 0, 10), (10, 10, 30)), Box((80, 80, 20), (90, 90, 40))
+    placed = place_rois((left, right), image, settings(shape="slab", join_mm=0.0))
+    assert placed == (Box((0, 0, 10), (100, 100, 40)),)

@@ -4,7 +4,7 @@ import numpy as np
 
 from hngtv.volume.components import (
     bounding_slices,
-    component_slices,
+    components,
     largest_component,
     remove_minor_components,
     remove_small_components,
@@ -71,8 +71,8 @@ def test_largest_component_of_nothing_is_nothing() -> None:
 
 
 def test_each_component_has_its_slices() -> None:
-    assert component_slices(two_blobs()) == [
+    assert [slices for slices, _ in components(two_blobs())] == [
         (slice(1, 4), slice(1, 4), slice(1, 4)),
         (slice(6, 9), slice(6, 9), slice(6, 9)),
     ]
-    assert component_slices(np.zeros((3, 3, 3), dtype=bool)) == []
+    assert components(np.zeros((3, 3, 3), dtype=bool)) == []

@@ -12,7 +12,7 @@ patient P01, or two manifests with different targets, share a store without undo
 split are not stored: they come from the manifest, so that editing them there takes effect at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,10 +192,14 @@ def source_files(case: RawCase) -> dict[str, Path]:
     return {name: path.resolve() for name, path in named.items() if path is not None}
 
 
-def case_digests(case: RawCase) -> dict[str, str]:
-    """SHA-256 of each file of a case, "" for one that is not there, and the factor of its PET."""
-    digests = {name: file_digest(path) if path.is_file() else "" for name, path in source_files(case).items()}
-    return digests | {"pet_factor": repr(pet_factor_of(case))}
+def case_digests(case: RawCase, names: Sequence[str] = ("ct", "pet", "target")) -> dict[str, str]:
+    """SHA-256 of those of the named files that a case has, and the factor of a PET in Bq/mL.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    digests = {name: file_digest(path) for name, path in source_files(case).items() if name in names}
+    return digests | ({"pet_factor": repr(pet_factor_of(case))} if pet_factor_of(case) != 1.0 else {})
 
 
 def file_stamp(path: Path) -> dict[str, Any]:

@@ -15,9 +15,10 @@ import logging
 import os
 from collections.abc import Sequence
 
+from hngtv.commands.claim import claimed
 from hngtv.config import LocaliseSettings, LoggerSettings, TrainedLocaliser, plain
-from hngtv.errors import CasesFailedError, InputError
-from hngtv.run_folder import RunFolder, atomic_path, make_folder, provenance, read_json, write_csv, write_json
+from hngtv.errors import CasesFailedError
+from hngtv.run_folder import RunFolder, atomic_path, write_csv
 
 CASE_COLUMNS = (
     "case_id", "localiser", "fold", "disturbance", "n_rois", "volume_ml", "margin_for_all_mm", "margin_for_99_mm",
@@ -36,35 +37,11 @@ def run(settings: LocaliseSettings) -> None:
         InputError: Bad settings or input.
         CasesFailedError: Some cases could not be prepared; the others are finished.
     """
-    from filelock import FileLock, Timeout
-
-    from hngtv.commands.log import logging_to
-
-    folder = RunFolder(make_folder(settings.run_dir))
-    try:
-        with FileLock(folder.root / ".lock", timeout=0), logging_to(folder.log):
-            _claim(folder, settings)
-            failures = _walk(folder, settings)
-    except Timeout:
-        raise InputError(f"{folder.root} is in use by another command; choose another run_dir or wait for it") from None
+    with claimed(settings.run_dir, settings, PLACES) as folder:
+        failures = _walk(folder, settings)
     print(folder.root / "localisers.csv")
     if failures:
         raise CasesFailedError(f"{len(failures)} case(s) failed, each named above; the others are finished")
-
-
-def _claim(folder: RunFolder, settings: LocaliseSettings) -> None:
-    wanted = plain(settings)
-    if folder.settings.is_file():
-        found = read_json(folder.settings)
-        changed = [key for key in wanted if key not in PLACES and found.get(key) != wanted[key]]
-        if changed:
-            raise InputError(
-                f"{folder.root} was made with other settings ({', '.join(changed)} differ); "
-                "choose another run_dir, or delete this one"
-            )
-        return
-    write_json(folder.provenance, provenance())
-    write_json(folder.settings, wanted)
 
 
 def _walk(folder: RunFolder, settings: LocaliseSettings) -> list[str]:

@@ -16,9 +16,10 @@ import logging
 import os
 from typing import Any
 
+from hngtv.commands.claim import claimed
 from hngtv.config import LoggerSettings, RunSettings, plain
-from hngtv.errors import CasesFailedError, InputError
-from hngtv.run_folder import RunFolder, make_folder, provenance, read_json, write_json
+from hngtv.errors import CasesFailedError
+from hngtv.run_folder import RunFolder
 
 MAX_PREPARE_WORKERS = 4
 """Each may hold a clinical scan, about 1 GB. Source: our choice."""
@@ -35,17 +36,8 @@ def run(settings: RunSettings) -> None:
         InputError: Bad settings or input.
         CasesFailedError: Some cases failed; everything else is finished.
     """
-    from filelock import FileLock, Timeout
-
-    from hngtv.commands.log import logging_to
-
-    folder = RunFolder(make_folder(settings.run_dir))
-    try:
-        with FileLock(folder.root / ".lock", timeout=0), logging_to(folder.log):
-            _claim(folder, settings)
-            failures = _walk(folder, settings)
-    except Timeout:
-        raise InputError(f"{folder.root} is in use by another run; choose another run_dir or wait for it") from None
+    with claimed(settings.run_dir, settings, PLACES) as folder:
+        failures = _walk(folder, settings)
     print(folder.scores if folder.scores.is_file() else folder.root)
     if failures:
         raise CasesFailedError(f"{len(failures)} case(s) failed, each named above; the others are finished")
@@ -56,22 +48,6 @@ def layout_of(data: Any) -> Any:
     from hngtv.cases.manifest import FolderLayout
 
     return FolderLayout(data.ct, data.pet, data.target)
-
-
-def _claim(folder: RunFolder, settings: RunSettings) -> None:
-    """Write the settings, or check that the folder holds a run with the same ones."""
-    wanted = plain(settings)
-    if folder.settings.is_file():
-        found = read_json(folder.settings)
-        changed = [key for key in wanted if key not in PLACES and found.get(key) != wanted[key]]
-        if changed:
-            raise InputError(
-                f"{folder.root} holds a run with other settings ({', '.join(changed)} differ); "
-                "choose another run_dir, or delete this one"
-            )
-        return
-    write_json(folder.provenance, provenance())
-    write_json(folder.settings, wanted)
 
 
 def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:

@@ -28,6 +28,7 @@ from hngtv.config.localisers import (
     SliceLocaliser,
     SonoNetSettings,
     TrainedLocaliser,
+    UntrainedLocaliser,
     WholeLocaliser,
 )
 from hngtv.config.networks import (
@@ -102,6 +103,7 @@ __all__ = [
     "TrainedLocaliser",
     "TrainerSettings",
     "UNetSettings",
+    "UntrainedLocaliser",
     "WholeLocaliser",
     "parse_network",
     "parse_settings",

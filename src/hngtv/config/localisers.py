@@ -1,6 +1,6 @@
-"""Settings of localisers: from a case to its ROI."""
+"""Settings of localisers: from a case to its ROI. `level` is the grid of the prepared cases that one works on."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -26,50 +26,39 @@ class OracleLocaliser:
 class FixedLocaliser:
     """A box of one size that hangs from the top of every image, in the middle of its axial plane."""
 
+    level: ClassVar[Level] = "fine"
     name: Literal["fixed"]
     size_mm: Triple
     below_top_mm: NonNegative
-
-    @property
-    def level(self) -> Level:
-        """Grid of the prepared cases that it works on."""
-        return "fine"
 
 
 @settings_group
 class AtlasLocaliser:
     """A box of one size at fractions of the image's extent; long scans have their own fraction along z."""
 
+    level: ClassVar[Level] = "fine"
     name: Literal["atlas"]
     size_mm: Triple
     centre: tuple[Share, Share, Share]
     long_mm: Positive
     long_centre_z: Share
 
-    @property
-    def level(self) -> Level:
-        """Grid of the prepared cases that it works on."""
-        return "fine"
-
 
 @settings_group
 class PetRuleLocaliser:
     """A box of one size, placed by a published rule on the PET."""
 
+    level: ClassVar[Level] = "fine"
     name: Literal["hecktor2020", "nvauto", "medai", "hot_spot"]
     size_mm: Triple
     on_empty: OnEmpty
-
-    @property
-    def level(self) -> Level:
-        """Grid of the prepared cases that it works on."""
-        return "fine"
 
 
 @settings_group
 class CoarseLocaliser:
     """A small U-Net on the whole field of view at coarse spacing."""
 
+    level: ClassVar[Level] = "coarse"
     name: Literal["coarse"]
     network: NetworkSettings
     n_inner_folds: Annotated[int, Field(ge=2)]
@@ -81,16 +70,12 @@ class CoarseLocaliser:
     mass: Annotated[float, Field(gt=0, le=1)] = 1.0
     on_empty: OnEmpty
 
-    @property
-    def level(self) -> Level:
-        """Grid of the prepared cases that it works on."""
-        return "coarse"
-
 
 @settings_group
 class HeatMapLocaliser:
     """A small U-Net on the whole field of view at coarse spacing: centres of lesions, and the sizes of their boxes."""
 
+    level: ClassVar[Level] = "coarse"
     name: Literal["heat_map"]
     network: NetworkSettings
     n_inner_folds: Annotated[int, Field(ge=2)]
@@ -103,11 +88,6 @@ class HeatMapLocaliser:
     thresholds: Annotated[tuple[Share, ...], Field(min_length=1)]
     min_covered: Share
     on_empty: OnEmpty
-
-    @property
-    def level(self) -> Level:
-        """Grid of the prepared cases that it works on."""
-        return "coarse"
 
 
 @settings_group
@@ -140,6 +120,7 @@ class AttentionBoxSettings:
 class SliceLocaliser:
     """A classifier of axial slices at the fine spacing: the slices that may hold tumour, and where in them."""
 
+    level: ClassVar[Level] = "fine"
     name: Literal["slices"]
     network: SonoNetSettings
     n_inner_folds: Annotated[int, Field(ge=2)]
@@ -161,14 +142,8 @@ class SliceLocaliser:
         if self.in_plane == "attention" and not self.network.gated:
             raise ValueError("in_plane=attention needs network.gated=true: a plain SonoNet has no attention maps")
 
-    @property
-    def level(self) -> Level:
-        """Grid of the prepared cases that it works on."""
-        return "fine"
-
 
 RuleLocaliser = FixedLocaliser | AtlasLocaliser | PetRuleLocaliser
+UntrainedLocaliser = WholeLocaliser | OracleLocaliser | RuleLocaliser
 TrainedLocaliser = CoarseLocaliser | HeatMapLocaliser | SliceLocaliser
-LocaliserSettings = Annotated[
-    WholeLocaliser | OracleLocaliser | RuleLocaliser | TrainedLocaliser, Field(discriminator="name")
-]
+LocaliserSettings = Annotated[UntrainedLocaliser | TrainedLocaliser, Field(discriminator="name")]

@@ -9,7 +9,7 @@ from hngtv.config import CoarseLocaliser
 from hngtv.localise.finding import FOUND, Finding
 from hngtv.localise.roi_table import Roi
 from hngtv.localise.rules import fall_back
-from hngtv.volume.components import component_slices, remove_small_components
+from hngtv.volume.components import components, remove_small_components
 from hngtv.volume.grid import Grid
 
 Slices = tuple[slice, slice, slice]
@@ -37,8 +37,10 @@ def find_boxes(
     if not mask.any():
         why = f"no component of probability {threshold:g} and {settings.min_component_ml:g} ml"
         return fall_back(why, pet_suv, grid, settings.on_empty, case_id)
-    inside = np.where(mask, probability, 0.0)
-    boxes = [grid.box_of(mass_slices(inside, slices, settings.mass)) for slices in component_slices(mask)]
+    boxes = [
+        grid.box_of(mass_slices(np.where(own, probability[slices], 0.0), slices, settings.mass))
+        for slices, own in components(mask)
+    ]
     return Finding(tuple(boxes), float(np.mean(probability[mask])), FOUND)
 
 
@@ -46,16 +48,15 @@ def mass_slices(probability: NDArray, slices: Slices, mass: float) -> Slices:
     """The part of a box along each axis without the tails that hold less than `1 - mass` of its probability.
 
     Args:
-        probability: (X, Y, Z), 0 outside what was found.
+        probability: (X, Y, Z) in the box, 0 outside the component.
         slices: The box, not empty.
         mass: In (0, 1]; 1 keeps the whole box, as does a box without any probability.
     """
-    part = probability[slices]
-    if mass == 1 or not part.any():
+    if mass == 1 or not probability.any():
         return slices
     kept = []
     for axis, around in enumerate(slices):
-        along = part.sum(axis=tuple(other for other in range(3) if other != axis))
+        along = probability.sum(axis=tuple(other for other in range(3) if other != axis))
         tail = (1 - mass) / 2 * along.sum()
         first = int(np.searchsorted(np.cumsum(along), tail, side="right"))
         last = len(along) - int(np.searchsorted(np.cumsum(along[::-1]), tail, side="right"))

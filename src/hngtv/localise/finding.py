@@ -6,10 +6,12 @@ from typing import Protocol
 from hngtv.cases.prepare import Volume
 from hngtv.volume.box import Box
 
-BOXES_VERSION = 1
+BOXES_VERSION = 2
 """Raised when the code of a localiser or of the ROI policy changes its boxes: kept ones are then made anew."""
 FOUND = "found"
 """Reason of a finding that is no fallback."""
+EMPTY_TARGET = "fallback:whole_volume (empty target)"
+"""Reason of the oracle's box where there is nothing to know."""
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,26 @@ from hngtv.volume.box import Box, hull
 
 
 def place_rois(boxes: Sequence[Box], image: Box, settings: RoiSettings) -> tuple[Box, ...]:
-    """ROIs before their margin: boxes joined, given their shape and cut to the image; never none.
-
-    A ROI of fixed size is moved into the image first.
+    """ROIs before their margin: boxes made slabs, joined, given their size and cut to the image; never none.
 
     Args:
         boxes: Of the localiser, at least one.
         image: Bounds of the image.
         settings: Which boxes are joined, and the shape of a ROI.
     """
+    if settings.shape == "slab":
+        boxes = [_slab(box, image) for box in boxes]
     joined = [hull(boxes)] if settings.join_mm is None else _join(boxes, settings.join_mm)
-    shaped = [_shape(box, image, settings) for box in joined]
-    inside = [cut for box in shaped if (cut := box.intersect(image)) is not None]
+    if settings.size_mm is not None:
+        joined = [Box.about(box.centre_mm, settings.size_mm).move_into(image) for box in joined]
+    inside = [cut for box in joined if (cut := box.intersect(image)) is not None]
     return tuple(dict.fromkeys(inside)) or (image,)
+
+
+def _slab(box: Box, image: Box) -> Box:
+    """All of the axial plane, along the box."""
+    (x0, y0, _), (x1, y1, _) = image.lower_mm, image.upper_mm
+    return Box((x0, y0, box.lower_mm[2]), (x1, y1, box.upper_mm[2]))
 
 
 def widen(rois: Sequence[Box], settings: RoiSettings) -> tuple[Box, ...]:
@@ -44,18 +51,6 @@ def _near_pair(boxes: Sequence[Box], join_mm: float) -> tuple[int, int] | None:
             if boxes[one].distance_mm(boxes[other]) <= join_mm:
                 return one, other
     return None
-
-
-def _shape(box: Box, image: Box, settings: RoiSettings) -> Box:
-    match settings.shape:
-        case "tight":
-            return box
-        case "fixed":
-            assert settings.size_mm is not None
-            return Box.about(box.centre_mm, settings.size_mm).move_into(image)
-        case "slab":
-            (x0, y0, _), (x1, y1, _) = image.lower_mm, image.upper_mm
-            return Box((x0, y0, box.lower_mm[2]), (x1, y1, box.upper_mm[2]))
 
 
 def matched_jitter_mm(rois: Sequence[tuple[Box, Box]]) -> float:

@@ -8,9 +8,18 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from hngtv.cases.prepare import Volume
-from hngtv.config import AtlasLocaliser, FixedLocaliser, OnEmpty, PetRuleLocaliser, RuleLocaliser
+from hngtv.config import (
+    AtlasLocaliser,
+    FixedLocaliser,
+    OnEmpty,
+    OracleLocaliser,
+    PetRuleLocaliser,
+    RuleLocaliser,
+    UntrainedLocaliser,
+    WholeLocaliser,
+)
 from hngtv.errors import InputError
-from hngtv.localise.finding import FOUND, Finding
+from hngtv.localise.finding import EMPTY_TARGET, FOUND, Finding
 from hngtv.volume.box import Box
 from hngtv.volume.components import largest_component
 from hngtv.volume.grid import Grid
@@ -57,6 +66,34 @@ class RuleBox:
                 if box is not None:
                     return Finding((box,), 1.0, FOUND)
                 return fall_back("no uptake that stands out", volume.pet, grid, settings.on_empty, case_id)
+
+
+def find_untrained(
+    settings: UntrainedLocaliser,
+    image: Box,
+    truth: Callable[[], Box | None],
+    volume: Callable[[], Volume],
+    case_id: str,
+) -> Finding:
+    """What a localiser that learns nothing finds; only what it needs is asked for.
+
+    Args:
+        settings: Of the localiser.
+        image: Bounds of the image.
+        truth: Gives the box of the target, None for an empty one.
+        volume: Gives the whole case at the localiser's level.
+        case_id: For messages.
+    Raises:
+        InputError: Nothing is found and `on_empty` is "fail", or what `truth` and `volume` raise.
+    """
+    match settings:
+        case WholeLocaliser():
+            return Finding((image,), 1.0, FOUND)
+        case OracleLocaliser():
+            box = truth()
+            return Finding((box or image,), 1.0, FOUND if box else EMPTY_TARGET)
+        case FixedLocaliser() | AtlasLocaliser() | PetRuleLocaliser():
+            return RuleBox(settings).find(volume(), case_id)
 
 
 def fall_back(why: str, pet_suv: NDArray, grid: Grid, on_empty: OnEmpty, case_id: str) -> Finding:

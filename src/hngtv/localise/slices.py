@@ -47,14 +47,15 @@ def find_slice_boxes(
     Raises:
         InputError: No slice is kept and `settings.on_empty` is "fail".
     """
-    kept, reason = keep_slices(scores.tumour, threshold, grid.spacing_mm[2], settings), FOUND
+    spacing_mm = grid.spacing_mm[2]
+    kept, reason = keep_slices(scores.tumour, threshold, spacing_mm, settings), FOUND
     if not kept.any() and settings.top_k:
-        kept = _likeliest(scores.tumour, settings.top_k)
+        kept = _likeliest(_smooth(scores.tumour, spacing_mm, settings), settings.top_k)
         reason = f"fallback:top_{settings.top_k} (no slice of probability {threshold:g})"
     if not kept.any():
         return fall_back(f"no slice of probability {threshold:g}", pet_suv, grid, settings.on_empty, case_id)
     confidence = float(np.mean(scores.tumour[kept])) if reason == FOUND else 0.0
-    kept = _widen(kept, round(settings.slice_margin_mm / grid.spacing_mm[2]))
+    kept = _widen(kept, round(settings.slice_margin_mm / spacing_mm))
     boxes = [grid.box_of(_box_in(run, scores, grid, settings)) for run in runs_of(kept)]
     return Finding(tuple(boxes), confidence, reason)
 
@@ -72,8 +73,7 @@ def _box_in(run: slice, scores: SliceScores, grid: Grid, settings: SliceLocalise
 
 def keep_slices(tumour: NDArray, threshold: float, spacing_mm: float, settings: SliceLocaliser) -> NDArray[np.bool_]:
     """Slices (Z,) that may hold tumour: smoothed, at the threshold or above, gaps filled, the longest run or all."""
-    if settings.smoothing_mm > 0:
-        tumour = ndimage.gaussian_filter1d(tumour, settings.smoothing_mm / spacing_mm, mode="nearest")
+    tumour = _smooth(tumour, spacing_mm, settings)
     kept = _fill_gaps(tumour >= threshold, int(settings.max_gap_mm / spacing_mm))
     if settings.keep == "all" or not kept.any():
         return kept
@@ -82,6 +82,13 @@ def keep_slices(tumour: NDArray, threshold: float, spacing_mm: float, settings: 
     only = np.zeros_like(kept)
     only[longest] = True
     return only
+
+
+def _smooth(tumour: NDArray, spacing_mm: float, settings: SliceLocaliser) -> NDArray:
+    """Probabilities (Z,) smoothed along the patient."""
+    if settings.smoothing_mm == 0:
+        return tumour
+    return ndimage.gaussian_filter1d(tumour, settings.smoothing_mm / spacing_mm, mode="nearest")
 
 
 def _likeliest(tumour: NDArray, n_slices: int) -> NDArray[np.bool_]:

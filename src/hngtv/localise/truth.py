@@ -9,9 +9,6 @@ from hngtv.volume.box import Box
 from hngtv.volume.components import bounding_slices
 from hngtv.volume.grid import Grid
 
-EMPTY_TARGET = "fallback:whole_volume (empty target)"
-"""Reason of the oracle's box where there is nothing to know."""
-
 
 def target_box(target: NDArray, grid: Grid) -> Box | None:
     """The box that just holds all labels; None for an empty target."""

@@ -19,7 +19,7 @@ from hngtv.networks.build import build_network
 from hngtv.networks.heat_map import heat_logits_of, log_sides_of
 from hngtv.networks.output import SegmentationNetwork
 from hngtv.training.stage import StageModule
-from hngtv.volume.components import component_slices
+from hngtv.volume.components import components
 
 ALPHA = 2
 BETA = 4
@@ -57,7 +57,7 @@ def draw_targets(labels: Tensor, spacing_mm: Sequence[float], sigma_mm: float) -
     heat = np.zeros((len(masks), 1, *masks.shape[1:]), dtype=np.float32)
     sides_mm = np.zeros((len(masks), 3, *masks.shape[1:]), dtype=np.float32)
     for number, mask in enumerate(masks):
-        for slices in component_slices(mask):
+        for slices, _ in components(mask):
             centre = tuple((along.start + along.stop - 1) // 2 for along in slices)
             gaussian = _gaussian(mask.shape, centre, spacing_mm, sigma_mm)
             own = gaussian > heat[number, 0]

@@ -27,9 +27,10 @@ def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return labels == sizes.argmax() if sizes.any() else np.zeros_like(mask)
 
 
-def component_slices(mask: NDArray[np.bool_]) -> list[tuple[slice, slice, slice]]:
-    """Slices that just hold each component (26 neighbours) of a mask (X, Y, Z)."""
-    return ndimage.find_objects(_label(mask)[0])
+def components(mask: NDArray[np.bool_]) -> list[tuple[tuple[slice, slice, slice], NDArray[np.bool_]]]:
+    """Slices that just hold each component (26 neighbours) of a mask (X, Y, Z), and its voxels in them."""
+    labels, _ = _label(mask)
+    return [(slices, labels[slices] == number) for number, slices in enumerate(ndimage.find_objects(labels), start=1)]
 
 
 def _label(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
