@@ -17,7 +17,10 @@ from hngtv.commands.entry import BAD_INPUT, CASES_FAILED, DONE, compose, run_com
 from hngtv.config import CoarseLocaliser, InferenceSettings, RunSettings, parse_settings, plain
 from hngtv.errors import InputError
 from hngtv.localise.finding import Finding
-from hngtv.localise.truth import covered_fraction, target_box
+from hngtv.localise.located import SHARES
+from hngtv.localise.roi_policy import widen
+from hngtv.localise.truth import covered_fraction, margins_needed, target_box
+from hngtv.metrics.false_positives import far_outside_ml
 from hngtv.networks.blocks import resize
 from hngtv.networks.build import build_network, predict_attention
 from hngtv.run_folder import RunFolder, read_json, write_json
@@ -27,6 +30,7 @@ from hngtv.two_stage import (
     attention_paths,
     clean_up,
     is_predicted,
+    label_of,
     load_model,
     paste_back,
     predict_case,
@@ -74,7 +78,8 @@ CROP = Grid.axis_aligned(Box((-18, -16, -20), (14, 18, 20)), (2.0, 2.0, 2.0))
 
 def paste(probabilities: np.ndarray, ct: Grid, box: Box | None = None, threshold: float = 0.5) -> np.ndarray:
     """Labels on the whole grid of the CT from probabilities on `CROP`."""
-    slices, found = paste_back(probabilities, CROP, box or CROP.bounds(), ct, threshold)
+    slices, classes = paste_back(probabilities, CROP, box or CROP.bounds(), ct)
+    found = label_of(classes, threshold)
     labels = np.zeros(ct.shape, dtype=found.dtype)
     labels[slices] = found
     return labels
@@ -173,6 +178,30 @@ def test_predict_case_gives_labels_on_the_ct_grid(
     note = read_json(tmp_path / "mask.json")
     assert (note["arm"], note["model"], note["case_id"]) == (experiment, model.digest, case.case_id)
     assert note["rois_mm"] == [[*box.lower_mm, *box.upper_mm] for box in prediction.roi.boxes]
+
+
+@pytest.mark.parametrize("experiment", ["single_stage_unet", "two_stage_ag"])
+def test_probabilities_are_held_against_the_truth_on_the_ct_grid(
+    experiment: str, make_run: Any, case: RawCase, tmp_path: Path
+) -> None:
+    raw = {"inference__threshold": 0.1, "inference__min_component_ml": 0.0, "inference__min_gtvp_share": 0}
+    model = load_model(make_run(experiment, **raw))
+    prediction, target = predict_case(model, case), read_image(case.target)  # pyright: ignore
+    truth = prediction.against_truth
+    assert truth is not None
+    inside = np.zeros(target.grid.shape, bool)
+    for box in widen(prediction.roi.boxes, model.settings.roi):
+        inside[target.grid.clip(target.grid.slices_of(box))] = True
+    assert truth.calibration.n_voxels.sum() == inside.sum()
+    assert truth.calibration.truth_sum.sum() == (target.values[inside] > 0).sum()
+    assert truth.calibration.n_voxels[2:].sum() == (prediction.labels > 0).sum() > 0  # the bins from the threshold on
+    assert truth.far_ml == far_outside_ml(prediction.labels > 0, target.values > 0, target.grid.spacing_mm)
+    write_prediction(tmp_path / "mask.nii.gz", prediction, case, model)
+    note = read_json(tmp_path / "mask.json")["truth"]
+    margins = margins_needed(target.values, target.grid, prediction.roi.boxes, SHARES)
+    assert note["margins_mm"] == pytest.approx(margins)
+    assert note["target_ml"] == pytest.approx((target.values > 0).sum() * target.grid.voxel_ml)
+    assert predict_case(model, replace(case, target=None)).against_truth is None
 
 
 def test_same_model_predicts_the_same(make_run: Any, case: RawCase) -> None:

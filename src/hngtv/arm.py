@@ -23,6 +23,7 @@ from hngtv.localise.roi_policy import matched_jitter_mm, place_rois, widen
 from hngtv.localise.roi_table import Roi, read_rois, write_rois
 from hngtv.localise.rules import find_untrained
 from hngtv.localise.truth import covered_fraction
+from hngtv.metrics.calibration import read_calibration, write_calibration
 from hngtv.out_of_fold import CoarseStation, Used, training_key
 from hngtv.run_folder import RunFolder, atomic_path, sha256_of
 from hngtv.training.attention_history import watch
@@ -114,13 +115,17 @@ def _draw_attention(history: Path, picture: Path) -> None:
 
 
 def predict_and_locate(split: Split, settings: RunSettings, folder: RunFolder) -> list[str]:
-    """Predict the test cases, add their boxes to `rois.csv`, and return one line for each case that failed."""
+    """Predict the test cases, add their boxes to `rois.csv` and their counts to `calibration.csv`.
+
+    Returns one line for each case that failed.
+    """
     if not split.test:
         return []
     model = load_model(folder.root)
     if settings.trainer.n_threads:
         torch.set_num_threads(settings.trainer.n_threads)
     rois = {roi.case_id: roi for roi in read_rois(folder.rois)}
+    calibration = read_calibration(folder.calibration) if folder.calibration.is_file() else {}
     failures = []
     for case in split.test:
         path = folder.prediction(case.case_id)
@@ -128,6 +133,9 @@ def predict_and_locate(split: Split, settings: RunSettings, folder: RunFolder) -
             continue
         try:
             prediction = predict_case(model, case.raw)
+            if prediction.against_truth is not None:  # before the mask, since a case with a mask is not predicted again
+                calibration[case.case_id] = prediction.against_truth.calibration
+                write_calibration(folder.calibration, calibration)
             write_prediction(path, prediction, case.raw, model)
         except InputError as error:
             drop_prediction(path)

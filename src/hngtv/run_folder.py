@@ -64,6 +64,11 @@ class RunFolder:
         return self.root / "scores.csv"
 
     @property
+    def calibration(self) -> Path:
+        """Counts by bin of probability, for each test case."""
+        return self.root / "calibration.csv"
+
+    @property
     def predictions(self) -> Path:
         return self.root / "predictions"
 

@@ -34,11 +34,14 @@ from hngtv.errors import InputError
 from hngtv.localise.coarse_net import find_boxes
 from hngtv.localise.finding import Finding
 from hngtv.localise.heat_map import HeatMaps, find_peak_boxes
+from hngtv.localise.located import SHARES
 from hngtv.localise.roi_policy import place_rois, widen
 from hngtv.localise.roi_table import Roi
 from hngtv.localise.rules import find_untrained
 from hngtv.localise.slices import SliceScores, find_slice_boxes
-from hngtv.localise.truth import covered_fraction, target_box
+from hngtv.localise.truth import covered_fraction, margins_needed, target_box
+from hngtv.metrics.calibration import BinCounts, count_bins
+from hngtv.metrics.false_positives import far_outside_ml
 from hngtv.networks.build import build_network, predict_attention, predict_mean, predict_probabilities, to_fast_layout
 from hngtv.networks.heat_map import N_CHANNELS, read_maps
 from hngtv.networks.output import SegmentationNetwork
@@ -86,6 +89,25 @@ class Model:
 
 
 @dataclass(frozen=True)
+class AgainstTruth:
+    """What can be said of a prediction only while its probabilities are at hand, or best then.
+
+    Attributes:
+        image: Bounds of the CT.
+        target_ml: Volume of the tumour, all labels together.
+        margins_mm: For each of `SHARES`, the least margin with which the boxes hold that share; None without tumour.
+        far_ml: See `far_outside_ml`.
+        calibration: Over the voxels of the CT grid inside the ROIs.
+    """
+
+    image: Box
+    target_ml: float
+    margins_mm: tuple[float, ...] | None
+    far_ml: float
+    calibration: BinCounts
+
+
+@dataclass(frozen=True)
 class Prediction:
     """Labels of one case.
 
@@ -96,6 +118,7 @@ class Prediction:
         seconds: Time of each part.
         attention: Where asked for, gate name to alpha (X, Y, Z) in [0, 1] on the grid of the CT, 0 where the network
             did not look.
+        against_truth: None where the truth is unknown.
     """
 
     labels: NDArray[np.uint8]
@@ -103,6 +126,7 @@ class Prediction:
     digests: dict[str, str]
     seconds: dict[str, float]
     attention: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    against_truth: AgainstTruth | None = None
 
 
 def load_model(run_dir: Path) -> Model:
@@ -217,7 +241,8 @@ def predict_case(model: Model, case: RawCase, with_attention: bool = False) -> P
     boxes = place_rois(finding.boxes, images.ct.grid.bounds(), model.settings.roi)
     rois = widen(boxes, model.settings.roi)
     clock.lap("locate")
-    labels = segment(model, images, rois)
+    probability = None if images.target is None else np.zeros(images.ct.grid.shape, np.float32)
+    labels = segment(model, images, rois, probability)
     clock.lap("segment")
     attention = attend(model, images, rois) if with_attention else {}
     if with_attention:
@@ -227,7 +252,30 @@ def predict_case(model: Model, case: RawCase, with_attention: bool = False) -> P
     fold = "ensemble" if model.coarse else ""
     roi = Roi(case.case_id, localiser, fold, boxes, finding.confidence, covered, finding.reason)
     digests = _digests(model, case)
-    return Prediction(labels, roi, digests, clock.seconds, attention)
+    truth = None if probability is None else _hold_against_truth(images, boxes, rois, labels, probability)
+    return Prediction(labels, roi, digests, clock.seconds, attention, truth)
+
+
+def _hold_against_truth(
+    images: CheckedImages,
+    boxes: Sequence[Box],
+    rois: Sequence[Box],
+    labels: NDArray[np.uint8],
+    probability: NDArray[np.float32],
+) -> AgainstTruth:
+    assert images.target is not None
+    target, grid = images.target > 0, images.ct.grid
+    inside = np.zeros(grid.shape, dtype=bool)
+    for roi in rois:
+        inside[grid.clip(grid.slices_of(roi))] = True
+    needed = tuple(margins_needed(target, grid, boxes, SHARES)) if target.any() else None
+    return AgainstTruth(
+        image=grid.bounds(),
+        target_ml=int(target.sum()) * grid.voxel_ml,
+        margins_mm=needed,
+        far_ml=far_outside_ml(labels > 0, target, grid.spacing_mm),
+        calibration=count_bins(probability[inside], target[inside]),
+    )
 
 
 def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: Model) -> None:
@@ -237,7 +285,7 @@ def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: M
     """
     _drop_attention(path)
     write_labels_like(path, prediction.labels, case.ct)
-    roi = prediction.roi
+    roi, truth = prediction.roi, prediction.against_truth
     maps = attention_paths(path, prediction)
     for file, alpha in zip(maps, prediction.attention.values(), strict=True):
         write_map_like(file, alpha, case.ct)
@@ -254,8 +302,18 @@ def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: M
             "confidence": roi.confidence,
             "reason": roi.reason,
             "seconds": {name: round(value, 3) for name, value in prediction.seconds.items()},
+            "truth": None if truth is None else _truth_note(truth),
         },
     )
+
+
+def _truth_note(truth: AgainstTruth) -> dict[str, Any]:
+    return {
+        "image_mm": [*truth.image.lower_mm, *truth.image.upper_mm],
+        "target_ml": truth.target_ml,
+        "margins_mm": truth.margins_mm,
+        "far_ml": truth.far_ml,
+    }
 
 
 def attention_paths(path: Path, prediction: Prediction) -> list[Path]:
@@ -404,20 +462,26 @@ def _input_of(volume: Volume, settings: RunSettings) -> torch.Tensor:
     return torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity))
 
 
-def segment(model: Model, images: CheckedImages, rois: Sequence[Box]) -> NDArray[np.uint8]:
+def segment(
+    model: Model, images: CheckedImages, rois: Sequence[Box], probability: NDArray[np.float32] | None = None
+) -> NDArray[np.uint8]:
     """Labels (X, Y, Z) uint8 on the CT grid, 0 outside of the ROIs.
 
     The network sees at least the window it was trained on, so around a small ROI it sees more than it may label; at the
     edge of the image the window is moved inwards, so that it shows anatomy rather than padding. Where ROIs overlap, a
-    voxel is what the last one that calls it tumour calls it.
+    voxel is what the last one that calls it tumour calls it. `probability` (X, Y, Z), if given, is filled with that of
+    tumour inside the ROIs, before any clean-up; where ROIs overlap, the largest.
     """
     settings, ct = model.settings, images.ct.grid
     labels = np.zeros(ct.shape, dtype=np.uint8)
     for roi in rois:
         image, grid = _seen_by_network(model, images, roi)
         probabilities = predict_probabilities([model.fine], image, settings.inference, model.window_voxels)
-        slices, found = paste_back(probabilities.numpy(), grid, roi, ct, settings.inference.threshold)
+        slices, classes = paste_back(probabilities.numpy(), grid, roi, ct)
+        found = label_of(classes, settings.inference.threshold)
         labels[slices] = np.where(found, found, labels[slices])
+        if probability is not None:
+            np.maximum(probability[slices], np.clip(classes.sum(axis=0), 0, 1), out=probability[slices])
     around = ct.clip(ct.slices_of(hull(rois)))
     labels[around] = clean_up(labels[around], ct.voxel_ml, settings.inference)
     return labels
@@ -460,26 +524,29 @@ def _seen_by_network(model: Model, images: CheckedImages, box: Box) -> tuple[tor
 
 
 def paste_back(
-    probabilities: NDArray[np.float32], crop: Grid, box: Box, ct: Grid, threshold: float
-) -> tuple[tuple[slice, slice, slice], NDArray[np.uint8]]:
-    """Labels on the part of the CT grid that a box touches, from class probabilities on a crop.
-
-    Probabilities are interpolated, not labels. A voxel is tumour where all tumour classes together reach the
-    threshold, and takes the likeliest of them.
+    probabilities: NDArray[np.float32], crop: Grid, box: Box, ct: Grid
+) -> tuple[tuple[slice, slice, slice], NDArray[np.float32]]:
+    """Probabilities on the part of the CT grid that a box touches, from those on a crop.
 
     Args:
         probabilities: (classes, X, Y, Z), background first.
         crop: Grid of `probabilities`.
         box: Where labels may lie.
         ct: Grid of the result.
-        threshold: Of the probability of tumour.
     Returns:
-        The slices of `ct` that hold the box, and labels (X, Y, Z) uint8 of that part, 0 outside the crop.
+        The slices of `ct` that hold the box, and (tumour classes, X, Y, Z) of that part, 0 outside the crop.
     """
     slices = ct.clip(ct.slices_of(box))
     part = ct.crop(slices)
-    classes = np.stack([resample(p, crop, part, outside=0.0) for p in probabilities[1:]])
-    return slices, np.where(classes.sum(axis=0) >= threshold, classes.argmax(axis=0) + 1, 0).astype(np.uint8)
+    return slices, np.stack([resample(p, crop, part, outside=0.0) for p in probabilities[1:]])
+
+
+def label_of(classes: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+    """Labels (X, Y, Z) from probabilities (tumour classes, X, Y, Z).
+
+    A voxel is tumour where all tumour classes together reach the threshold, and takes the likeliest of them.
+    """
+    return np.where(classes.sum(axis=0) >= threshold, classes.argmax(axis=0) + 1, 0).astype(np.uint8)
 
 
 def clean_up(labels: NDArray[np.uint8], voxel_ml: float, settings: InferenceSettings) -> NDArray[np.uint8]:

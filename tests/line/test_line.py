@@ -37,6 +37,7 @@ def test_run_folder_is_complete(walked: Path) -> None:
         "folds.json",
         "rois.csv",
         "scores.csv",
+        "calibration.csv",
     }
     assert names <= {path.name for path in folder.iterdir()}
     assert (folder / "fine/model.pt").is_file()

@@ -1,0 +1,140 @@
+"""Whether a probability of 0.8 is right in 8 of 10 voxels: counts by bin of probability, and the expected error.
+
+Voxels are those of the original CT grid inside the ROIs of a case, where the network spoke; what stage 1 left out is
+an error of localisation and not counted. Nearly all voxels of a scan are background that any network calls background,
+which would make every network look calibrated. So curve and error leave out the bin below `FLOOR`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hngtv.errors import InputError
+from hngtv.run_folder import read_csv, write_csv
+
+N_BINS = 20
+"""Bins of equal width over [0, 1]. Source: our choice."""
+FLOOR = 1 / N_BINS
+"""Probability below which a voxel counts neither for the curve nor for the error. Source: our choice."""
+CALIBRATION_COLUMNS = ("case_id", "bin_low", "bin_high", "n_voxels", "probability_sum", "truth_sum")
+
+Counts = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BinCounts:
+    """Sums over the voxels of each bin of probability, arrays (bin,) from the lowest bin up.
+
+    Attributes:
+        n_voxels: Voxels.
+        probability_sum: Sum of their probabilities of tumour, all classes together.
+        truth_sum: How many of them are tumour.
+    """
+
+    n_voxels: Counts
+    probability_sum: Counts
+    truth_sum: Counts
+
+
+def count_bins(probability: NDArray[np.floating], truth: NDArray[np.bool_]) -> BinCounts:
+    """Count voxels by probability.
+
+    Args:
+        probability: Of tumour, in [0, 1], any shape.
+        truth: Whether a voxel is tumour, same shape.
+    """
+    is_high = probability >= FLOOR
+    high, tumour = probability[is_high].astype(np.float64), truth[is_high].astype(np.float64)
+
+    def binned(weights: NDArray | None) -> Counts:
+        return np.histogram(high, N_BINS, (0.0, 1.0), weights=weights)[0].astype(np.float64)
+
+    counts = [binned(None), binned(high), binned(tumour)]
+    # The bin below the floor holds nearly everything, so it is what is left.
+    for count, total in zip(
+        counts,
+        (probability.size, probability.sum(dtype=np.float64), np.count_nonzero(truth)),
+        strict=True,
+    ):
+        count[0] += max(float(total) - float(count.sum()), 0.0)
+    return BinCounts(*counts)
+
+
+def add_counts(counts: Sequence[BinCounts]) -> BinCounts:
+    """The counts of several cases together, a voxel counting once; zeros for none."""
+    names = ("n_voxels", "probability_sum", "truth_sum")
+    return BinCounts(*(sum((getattr(one, name) for one in counts), np.zeros(N_BINS)) for name in names))
+
+
+def reliability(counts: BinCounts) -> tuple[Counts, Counts, Counts]:
+    """For each bin from `FLOOR` on: mean probability, share of tumour (NaN in an empty bin), share of the voxels."""
+    n, probability, truth = (values[1:] for values in (counts.n_voxels, counts.probability_sum, counts.truth_sum))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return probability / n, truth / n, n / n.sum()
+
+
+def expected_calibration_error(counts: BinCounts) -> float:
+    """Mean size of (probability - share of tumour) over bins, weighted by their voxels; NaN without voxels.
+
+    Source:
+        Naeini et al., AAAI 2015, over the voxels from `FLOOR` on.
+    """
+    return _weighted(counts, absolute=True)
+
+
+def overconfidence(counts: BinCounts) -> float:
+    """Mean of (probability - share of tumour), from `FLOOR` on: positive where the network promises too much."""
+    return _weighted(counts, absolute=False)
+
+
+def write_calibration(path: Path, counts: Mapping[str, BinCounts]) -> None:
+    """Write the counts of each case, one row for each bin."""
+    edges = np.linspace(0, 1, N_BINS + 1)
+    write_csv(
+        path,
+        CALIBRATION_COLUMNS,
+        (
+            {
+                "case_id": case_id,
+                "bin_low": f"{edges[i]:.2f}",
+                "bin_high": f"{edges[i + 1]:.2f}",
+                "n_voxels": f"{one.n_voxels[i]:.0f}",
+                "probability_sum": f"{one.probability_sum[i]:.4f}",
+                "truth_sum": f"{one.truth_sum[i]:.0f}",
+            }
+            for case_id, one in counts.items()
+            for i in range(N_BINS)
+        ),
+    )
+
+
+def read_calibration(path: Path) -> dict[str, BinCounts]:
+    """Read a `calibration.csv`, by case.
+
+    Raises:
+        InputError: The file is missing, a value is no number, or a case has not `N_BINS` bins.
+    """
+    rows: dict[str, list[list[float]]] = {}
+    for number, row in enumerate(read_csv(path, CALIBRATION_COLUMNS), start=2):
+        try:
+            rows.setdefault(row["case_id"], []).append([float(row[name]) for name in CALIBRATION_COLUMNS[3:]])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path} line {number}: {error}; delete the file and run again") from None
+    return {case_id: _parse_case(path, case_id, values) for case_id, values in rows.items()}
+
+
+def _parse_case(path: Path, case_id: str, rows: Iterable[Sequence[float]]) -> BinCounts:
+    table = np.array(list(rows))
+    if len(table) != N_BINS:
+        raise InputError(f"{path}: case {case_id} has {len(table)} bins, expected {N_BINS}; delete it and run again")
+    return BinCounts(*table.T)
+
+
+def _weighted(counts: BinCounts, absolute: bool) -> float:
+    probability, truth, weight = reliability(counts)
+    gap = probability - truth
+    used = counts.n_voxels[1:] > 0
+    return float((weight * (abs(gap) if absolute else gap))[used].sum()) if used.any() else float("nan")
