@@ -41,7 +41,11 @@ def row(class_name="GTVp", volume_ml=1.0, target_volume_ml=1.0, dice=0.5):
 
 
 def metrics_only(scores):
-    return {name: value for name, value in scores.items() if not name.endswith("volume_ml")}
+    return {name: scores[name] for name in BEST}
+
+
+def lesions(scores):
+    return tuple(scores[name] for name in ("n_lesions", "n_lesions_found", "n_lesions_false"))
 
 
 def test_perfect_prediction():
@@ -94,6 +98,30 @@ def test_scores_make_rows_and_rows_come_back_from_text():
             text = {key: str(value) for key, value in dataclasses.asdict(case_score).items()}
             assert CaseScore.from_row(text | {"extra": "ignored"}) == case_score
             assert case_score.volume_error_ml == metrics["volume_ml"] - metrics["target_volume_ml"]
+
+
+def test_lesions_are_counted_and_those_of_a_missing_prediction_are_missed():
+    target = labels(True, True)
+    target[10:, :2, :2] = 2
+    scores = score.score_case(labels(True, True), target, SPACING_MM)
+    assert [lesions(scores[name]) for name in CLASS_NAMES] == [(1, 1, 0), (2, 1, 0), (3, 2, 0)]
+    scores = score.score_case(labels(True), labels(gtvn=True), SPACING_MM)
+    assert [lesions(scores[name]) for name in CLASS_NAMES] == [(0, 0, 1), (1, 0, 0), (1, 0, 1)]
+    scores = score.score_missing(target, SPACING_MM)
+    assert [lesions(scores[name]) for name in CLASS_NAMES] == [(1, 0, 0), (2, 0, 0), (3, 0, 0)]
+
+
+def test_distance_of_2021_is_0_for_an_empty_prediction_and_infinite_for_a_missing_one():
+    target = labels(True)
+    assert score.score_case(labels(), target, SPACING_MM)["GTVp"]["hd95_2021_mm"] == 0.0
+    assert score.score_missing(target, SPACING_MM)["GTVp"]["hd95_2021_mm"] == math.inf
+
+
+def test_rows_from_before_the_rankings_are_read_and_know_nothing_of_them():
+    text = {key: str(value) for key, value in dataclasses.asdict(row()).items()}
+    older = CaseScore.from_row({key: value for key, value in text.items() if key not in score.RANKING_COLUMNS})
+    assert older.dice == 0.5
+    assert all(math.isnan(getattr(older, name)) for name in score.RANKING_COLUMNS)
 
 
 def test_bad_rows_name_the_column():

@@ -88,6 +88,26 @@ def test_surface_dice_equals_the_published_package():
     assert surface.hausdorff_95_mm(small, large, spacing_mm) == pytest.approx(3.0)
 
 
+def test_distance_of_2021_equals_the_published_package_with_its_axes_swapped():
+    """The numbers are those of the surface-distance package 0.1 on masks (X, Y, Z) with the spacing (z, y, x)."""
+    spacing_mm = (1.0, 1.0, 3.0)
+    small, large = (ball((32, 32, 48), radius, (64, 64, 32), spacing_mm) for radius in (20, 22))
+    assert surface.hausdorff_95_2021_mm(small, large, spacing_mm) == pytest.approx(2.828427, abs=1e-5)
+    shifted = np.roll(small, (3, 1), (0, 2))
+    assert surface.hausdorff_95_2021_mm(shifted, large, spacing_mm) == pytest.approx(6.082763, abs=1e-5)
+
+
+def test_distance_of_2021_takes_x_for_z_and_an_empty_prediction_for_the_best():
+    target = cube((16, 16, 16), (3, 3, 3), 8)
+    along_x, along_z = np.roll(target, 1, 0), np.roll(target, 1, 2)
+    assert surface.hausdorff_95_2021_mm(along_x, target, ANISOTROPIC_MM) == pytest.approx(3.0)
+    assert surface.hausdorff_95_2021_mm(along_z, target, ANISOTROPIC_MM) == pytest.approx(0.9)
+    empty = np.zeros_like(target)
+    assert surface.hausdorff_95_2021_mm(empty, target, ANISOTROPIC_MM) == 0.0
+    assert surface.hausdorff_95_2021_mm(empty, empty, ANISOTROPIC_MM) == 0.0
+    assert surface.hausdorff_95_2021_mm(target, empty, ANISOTROPIC_MM) == math.inf
+
+
 @pytest.mark.parametrize("size_mm", [1.0, 1.0000001, 0.9999999, 1.000001])
 def test_noise_in_the_spacing_does_not_move_a_surface_across_the_tolerance(size_mm):
     target = cube((16, 16, 16), (2, 2, 2), 8)

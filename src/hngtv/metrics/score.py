@@ -9,6 +9,9 @@ exactly one empty      0     0          0       0             image diagonal
 prediction missing     0     0          0       0             image diagonal
 =====================  ====  =========  ======  ============  ==================================
 
+Lesions of a missing or empty prediction are all missed. ``hd95_2021_mm`` follows the evaluation of its year
+instead: 0 for an empty prediction, infinity for a missing one.
+
 A missing prediction is a failure of the pipeline, so it gets the worst value even where the target is empty
 and an empty prediction would have been perfect. The image diagonal is that of the whole grid, edge to edge:
 no two voxels lie further apart. Source: our choice; the official code of HECKTOR 2021 gave an empty
@@ -24,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hngtv.errors import InputError
-from hngtv.metrics import overlap, surface
+from hngtv.metrics import lesions, overlap, surface
 from hngtv.volume.components import bounding_slices
 
 CLASS_NAMES: tuple[str, ...] = ("GTVp", "GTVn", "GTV")
@@ -42,7 +45,9 @@ class CaseScore:
     """One row of ``scores.csv``: how one arm did on one class of one case.
 
     Distances are in mm (``msd_mm`` is the mean surface distance), volumes in ml, the other metrics in [0, 1]. A
-    missing prediction has ``volume_ml`` 0.
+    missing prediction has ``volume_ml`` 0. ``n_lesions`` counts those of the target, ``n_lesions_found`` those of
+    them that were found, and ``n_lesions_false`` predicted ones that are none. The columns from ``hd95_2021_mm`` on
+    serve the challenge rankings; in a file from before they were scored they are NaN.
     """
 
     case_id: str
@@ -58,6 +63,10 @@ class CaseScore:
     surface_dice_2mm: float
     volume_ml: float
     target_volume_ml: float
+    hd95_2021_mm: float = math.nan
+    n_lesions: float = math.nan
+    n_lesions_found: float = math.nan
+    n_lesions_false: float = math.nan
 
     @property
     def volume_error_ml(self) -> float:
@@ -68,11 +77,15 @@ class CaseScore:
     def from_row(cls, row: Mapping[str, object]) -> "CaseScore":
         """Reads a row of ``scores.csv``, whose values may still be text; other columns are ignored.
 
+        A row from before ``RANKING_COLUMNS`` were scored has NaN there.
+
         Raises:
             InputError: A column is missing, or a value is not of its column's type.
         """
         values: dict[str, object] = {}
         for name, read in _COLUMN_TYPES.items():
+            if name not in row and name in RANKING_COLUMNS:
+                continue
             if name not in row:
                 raise InputError(f"scores: column {name!r} is missing, expected {', '.join(SCORE_COLUMNS)}")
             try:
@@ -86,6 +99,7 @@ class CaseScore:
 
 
 SCORE_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(CaseScore))
+RANKING_COLUMNS = ("hd95_2021_mm", "n_lesions", "n_lesions_found", "n_lesions_false")
 _COLUMN_TYPES: dict[str, type] = get_type_hints(CaseScore)
 
 
@@ -104,7 +118,7 @@ def score_case(
         class_names: The classes to score, out of ``CLASS_NAMES``.
 
     Returns:
-        For each class, the metric columns of ``CaseScore`` (``dice`` to ``target_volume_ml``); empty masks by
+        For each class, the metric columns of ``CaseScore`` (from ``dice`` on); empty masks by
         the policy of this module.
 
     Raises:
@@ -141,10 +155,18 @@ def score_missing(
     """
     _check_labels(target, "target")
     worst = _worst(image_diagonal_mm(target.shape, spacing_mm))
-    return {
-        name: worst | {"volume_ml": 0.0, "target_volume_ml": overlap.volume_ml(class_mask(target, name), spacing_mm)}
-        for name in class_names
-    }
+    scores = {}
+    for name in class_names:
+        mask = class_mask(target, name)
+        scores[name] = worst | {
+            "volume_ml": 0.0,
+            "target_volume_ml": overlap.volume_ml(mask, spacing_mm),
+            "hd95_2021_mm": math.inf,
+            "n_lesions": lesions.count_lesions(mask),
+            "n_lesions_found": 0,
+            "n_lesions_false": 0,
+        }
+    return scores
 
 
 def class_mask(labels: npt.NDArray[np.generic], class_name: str) -> overlap.Mask:
@@ -224,9 +246,14 @@ def _score_masks(
         metrics = _worst(diagonal_mm)
     else:
         metrics = {"dice": 1.0, "precision": 1.0, "recall": 1.0, "hd95_mm": 0.0, "msd_mm": 0.0, "surface_dice_2mm": 1.0}
+    counts = lesions.match_lesions(prediction, target)
     return metrics | {
         "volume_ml": overlap.volume_ml(prediction, spacing_mm),
         "target_volume_ml": overlap.volume_ml(target, spacing_mm),
+        "hd95_2021_mm": surface.hausdorff_95_2021_mm(prediction, target, spacing_mm),
+        "n_lesions": counts.n_lesions,
+        "n_lesions_found": counts.n_found,
+        "n_lesions_false": counts.n_false,
     }
 
 

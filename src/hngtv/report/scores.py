@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hngtv.cases.manifest import RawCase
 from hngtv.errors import InputError
-from hngtv.metrics.score import SCORE_COLUMNS, CaseScore, score_case, score_missing
+from hngtv.metrics.score import RANKING_COLUMNS, SCORE_COLUMNS, CaseScore, score_case, score_missing
 from hngtv.run_folder import read_csv, write_csv
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import Image, read_image
@@ -68,13 +68,14 @@ def write_scores(path: Path, scores: Iterable[CaseScore]) -> None:
 
 
 def read_scores(path: Path) -> list[CaseScore]:
-    """Read a `scores.csv`.
+    """Read a `scores.csv`; one that was scored before `RANKING_COLUMNS` were has NaN there.
 
     Raises:
         InputError: The file is missing, lacks a column, or holds a value of a wrong type.
     """
+    required = [name for name in SCORE_COLUMNS if name not in RANKING_COLUMNS]
     try:
-        return [CaseScore.from_row(row) for row in read_csv(path, SCORE_COLUMNS)]
+        return [CaseScore.from_row(row) for row in read_csv(path, required)]
     except InputError as error:
         message = str(error)
         raise error if str(path) in message else InputError(f"{path}: {message}") from None
