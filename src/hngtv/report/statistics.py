@@ -10,27 +10,20 @@ the mean.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from hngtv.errors import InputError
-from hngtv.metrics.score import CaseScore, aggregated_dice
+from hngtv.metrics.score import CaseScore
+from hngtv.report.bootstrap import UNKNOWN, Estimate, estimate_means, estimate_medians, estimates, resample_sums
+from hngtv.report.case_values import CaseValues, ScoreRow, case_values
+from hngtv.report.rank_test import holm_adjust, rank_biserial, signed_rank_p
 
-ScoreRow = CaseScore | Mapping[str, object]
 Values = npt.NDArray[np.float64]
-
-N_RESAMPLES = 9_999
-"""Bootstrap resamples; 2.5 % of one more is a whole number. Source: our choice."""
-
-CONFIDENCE = 0.95
-BOOTSTRAP_SEED = 20_201
-"""Every interval is drawn from this seed, so a report can be made again to the digit. Source: our choice."""
 
 TIE_DECIMALS = 12
 """Differences are rounded to this before ranking: 0.8 - 0.7 and 0.9 - 0.8 differ by 1e-16 and are a tie."""
@@ -53,6 +46,11 @@ METRICS: dict[str, Metric] = {
     },
     **{name: Metric(name, higher_is_better=False, statistic="median", worst=np.inf) for name in ("hd95_mm", "msd_mm")},
 }
+
+POOLED = ("dice_aggregated", "f1_aggregated")
+"""Measures over all voxels or all lesions of a cohort together: no patient has a value of its own."""
+
+Verdict = Literal["non-inferior", "inferior", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,11 @@ class PairedDifference:
         statistic: ``mean`` or ``median``, of the differences.
         difference: Arm minus reference; positive is better except for HD95.
         low, high: 95 % paired bootstrap interval over patients; NaN where ``note`` says why.
-        p_value: Wilcoxon signed-rank test, two-sided, exact, zeros by Pratt's rule; 1 where no patient differs.
+        p_value: Wilcoxon signed-rank test, two-sided, as `rank_test.signed_rank_p`; 1 where no patient differs.
         p_holm: The same, adjusted by Holm over all arms compared with this reference.
         note: Why there is no interval, or empty.
+        effect_size: Matched-pairs rank-biserial correlation in [-1, 1]; positive where the arm is better.
+        mean, median: Of the differences, each with its interval; the one that `statistic` names is `difference`.
     """
 
     arm: str
@@ -114,6 +114,29 @@ class PairedDifference:
     p_value: float
     p_holm: float
     note: str
+    effect_size: float = np.nan
+    mean: Estimate = UNKNOWN
+    median: Estimate = UNKNOWN
+
+
+@dataclass(frozen=True)
+class PooledSummary:
+    """A pooled measure of one arm, or of one arm minus the reference where there is one; patients are resampled.
+
+    Attributes:
+        measure: One of `POOLED`; higher is better.
+        n_cases: Patients of the cohort.
+        n_missing: Patients without a row in the arm (or the reference), counted as an empty prediction.
+        estimate: NaN where no patient has any volume or lesion, or a file does not know them.
+    """
+
+    arm: str
+    reference: str
+    class_name: str
+    measure: str
+    n_cases: int
+    n_missing: int
+    estimate: Estimate
 
 
 def summarise(rows: Iterable[ScoreRow], class_name: str, metric: str) -> list[ArmSummary]:
@@ -131,10 +154,31 @@ def summarise(rows: Iterable[ScoreRow], class_name: str, metric: str) -> list[Ar
         InputError: No row has the class, an arm lacks it, a row is double or not a number, or the metric is
             unknown.
     """
-    kind = _find_metric(metric)
-    rows_of_arm = _rows_by_arm(rows, class_name)
-    case_ids = _cohort(rows_of_arm)
-    return [_summarise_arm(arm, arm_rows, case_ids, kind) for arm, arm_rows in rows_of_arm.items()]
+    return summarise_values(case_values(rows, class_name), metric)
+
+
+def summarise_values(values: CaseValues, metric: str) -> list[ArmSummary]:
+    """As `summarise`, of rows that were collected before."""
+    kind = find_metric(metric)
+    filled = values.filled(metric, kind.worst)
+    n_dice_zero = (values.filled("dice", METRICS["dice"].worst) == 0).sum(axis=1)
+    estimate = estimate_means if kind.statistic == "mean" else estimate_medians
+    return [
+        ArmSummary(
+            arm=arm,
+            class_name=values.class_name,
+            metric=metric,
+            n_cases=len(values.case_ids),
+            n_missing=int(values.is_missing[place].sum()),
+            n_dice_zero=int(n_dice_zero[place]),
+            mean=float(np.mean(filled[place])),
+            median=float(np.median(filled[place])),
+            statistic=kind.statistic,
+            low=found.low,
+            high=found.high,
+        )
+        for place, (arm, found) in enumerate(zip(values.arms, estimate(filled), strict=True))
+    ]
 
 
 def compare_arms(rows: Iterable[ScoreRow], class_name: str, metric: str, reference: str) -> list[PairedDifference]:
@@ -153,20 +197,64 @@ def compare_arms(rows: Iterable[ScoreRow], class_name: str, metric: str, referen
     Raises:
         InputError: The reference is not an arm, or as for ``summarise``.
     """
-    kind = _find_metric(metric)
-    rows_of_arm = _rows_by_arm(rows, class_name)
-    if reference not in rows_of_arm:
-        raise InputError(f"reference arm is {reference!r}, expected one of {', '.join(rows_of_arm)}")
-    case_ids = _cohort(rows_of_arm)
-    read = attrgetter(metric)
-    values_of_arm = {arm: mean_by_case(arm_rows, case_ids, read) for arm, arm_rows in rows_of_arm.items()}
-    pairs = [
-        _compare_pair((arm, values), (reference, values_of_arm[reference]), class_name, kind)
-        for arm, values in values_of_arm.items()
-        if arm != reference
-    ]
+    return compare_values(case_values(rows, class_name), metric, reference)
+
+
+def compare_values(values: CaseValues, metric: str, reference: str) -> list[PairedDifference]:
+    """As `compare_arms`, of rows that were collected before."""
+    kind = find_metric(metric)
+    base = _place_of(reference, values)
+    others = [place for place in range(len(values.arms)) if place != base]
+    filled = values.filled(metric, kind.worst)
+    differences = _subtract(filled[others], filled[base])
+    means, medians = estimate_means(differences), estimate_medians(differences)
+    pairs = []
+    for row, place in enumerate(others):
+        gains = differences[row] if kind.higher_is_better else -differences[row]
+        main = means[row] if kind.statistic == "mean" else medians[row]
+        p_value = signed_rank_p(differences[row])
+        pairs.append(
+            PairedDifference(
+                arm=values.arms[place],
+                reference=reference,
+                class_name=values.class_name,
+                metric=metric,
+                n_cases=len(gains),
+                n_missing=int((values.is_missing[place] | values.is_missing[base]).sum()),
+                n_better=int((gains > 0).sum()),
+                n_worse=int((gains < 0).sum()),
+                statistic=kind.statistic,
+                difference=main.value,
+                low=main.low,
+                high=main.high,
+                p_value=p_value,
+                p_holm=p_value,
+                note=main.note,
+                effect_size=rank_biserial(gains),
+                mean=means[row],
+                median=medians[row],
+            )
+        )
     adjusted = holm_adjust([pair.p_value for pair in pairs])
     return [replace(pair, p_holm=p_holm) for pair, p_holm in zip(pairs, adjusted, strict=True)]
+
+
+def judge_margin(pair: PairedDifference, margin: float) -> Verdict:
+    """Whether the arm is worse than the reference by less than a margin, by the interval of the difference.
+
+    A two-sided 95 % interval that lies above -margin is a one-sided test at 2.5 %.
+
+    Args:
+        pair: The difference; its own direction of better is heeded.
+        margin: Largest loss that does not matter, in the unit of the metric.
+
+    Returns:
+        `undecided` also where there is no interval.
+    """
+    gains = (pair.low, pair.high) if METRICS[pair.metric].higher_is_better else (-pair.high, -pair.low)
+    if gains[0] > -margin:
+        return "non-inferior"
+    return "inferior" if gains[1] < -margin else "undecided"
 
 
 def summarise_aggregated_dice(rows: Iterable[ScoreRow], class_name: str) -> dict[str, float]:
@@ -185,9 +273,48 @@ def summarise_aggregated_dice(rows: Iterable[ScoreRow], class_name: str) -> dict
     Raises:
         InputError: As for ``summarise``.
     """
-    rows_of_arm = _rows_by_arm(rows, class_name)
-    target_ml = target_volumes(row for arm_rows in rows_of_arm.values() for row in arm_rows)
-    return {arm: _aggregate_arm(arm_rows, target_ml) for arm, arm_rows in rows_of_arm.items()}
+    pooled = summarise_pooled(case_values(rows, class_name), "dice_aggregated")
+    return {summary.arm: summary.estimate.value for summary in pooled}
+
+
+def summarise_pooled(values: CaseValues, measure: str) -> list[PooledSummary]:
+    """A measure of `POOLED` of every arm, with its interval."""
+    n_cases = len(values.case_ids)
+    found = estimates(*_ratios(*pooled_parts(values, measure)), n_cases)
+    n_missing = values.is_missing.sum(axis=1)
+    return [
+        PooledSummary(arm, "", values.class_name, measure, n_cases, int(n), estimate)
+        for arm, n, estimate in zip(values.arms, n_missing, found, strict=True)
+    ]
+
+
+def compare_pooled(values: CaseValues, measure: str, reference: str) -> list[PooledSummary]:
+    """A measure of `POOLED`, every other arm minus the reference, with its interval over the same resamples.
+
+    Raises:
+        InputError: The reference is not an arm.
+    """
+    base = _place_of(reference, values)
+    others = [place for place in range(len(values.arms)) if place != base]
+    n_cases = len(values.case_ids)
+    found, resampled = _ratios(*pooled_parts(values, measure))
+    differences = (found[others] - found[base]).round(TIE_DECIMALS)
+    of_resamples = (resampled[:, others] - resampled[:, [base]]).round(TIE_DECIMALS)
+    n_missing = (values.is_missing[others] | values.is_missing[base]).sum(axis=1)
+    return [
+        PooledSummary(values.arms[place], reference, values.class_name, measure, n_cases, int(n), estimate)
+        for place, n, estimate in zip(others, n_missing, estimates(differences, of_resamples, n_cases), strict=True)
+    ]
+
+
+def pooled_parts(values: CaseValues, measure: str) -> tuple[Values, Values]:
+    """What a pooled measure sums over patients, above and below its line, arrays (arm, case)."""
+    if measure == "dice_aggregated":
+        target_ml = values.of_target("target_volume_ml")
+        return values.filled("overlap_twice_ml", 0.0), np.where(values.is_missing, target_ml, values.columns["both_ml"])
+    n_lesions = values.of_target("n_lesions")
+    n_found = values.filled("n_lesions_found", 0.0)
+    return 2 * n_found, n_lesions + n_found + values.filled("n_lesions_false", 0.0)
 
 
 def target_volumes(rows: Iterable[CaseScore]) -> dict[str, float]:
@@ -205,148 +332,37 @@ def mean_by_case(
     return np.array([np.mean(values[case_id]) if case_id in values else missing for case_id in case_ids])
 
 
-def holm_adjust(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment of p values, in the order given; an empty list stays empty.
+def find_metric(name: str) -> Metric:
+    """The metric of a name.
 
-    Source:
-        Holm 1979, A simple sequentially rejective multiple test procedure.
+    Raises:
+        InputError: It is not one of `METRICS`.
     """
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p)
-    steps = p[order] * np.arange(len(p), 0, -1)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted.tolist()
-
-
-def _find_metric(name: str) -> Metric:
     if name not in METRICS:
         raise InputError(f"metric is {name!r}, expected one of {', '.join(METRICS)}")
     return METRICS[name]
 
 
-def _rows_by_arm(rows: Iterable[ScoreRow], class_name: str) -> dict[str, list[CaseScore]]:
-    scores = [row if isinstance(row, CaseScore) else CaseScore.from_row(row) for row in rows]
-    rows_of_arm: dict[str, list[CaseScore]] = {row.arm: [] for row in scores}
-    seen = set()
-    for row in scores:
-        if row.class_name != class_name:
-            continue
-        key = (row.arm, row.case_id, row.fold, row.seed)
-        if key in seen:
-            raise InputError(
-                f"scores: case {row.case_id} of arm {row.arm} has two rows for {class_name}, "
-                f"fold {row.fold}, seed {row.seed}: remove one of them"
-            )
-        if any(np.isnan(getattr(row, name)) for name in METRICS):
-            raise InputError(f"scores: case {row.case_id} of arm {row.arm} ({class_name}) holds a NaN")
-        seen.add(key)
-        rows_of_arm[row.arm].append(row)
-    without = [arm for arm, arm_rows in rows_of_arm.items() if not arm_rows]
-    if without or not rows_of_arm:
-        raise InputError(f"scores: no row of class {class_name!r} in {', '.join(without) or 'an empty list'}")
-    return rows_of_arm
+def _place_of(reference: str, values: CaseValues) -> int:
+    if reference not in values.arms:
+        raise InputError(f"reference arm is {reference!r}, expected one of {', '.join(values.arms)}")
+    return values.arms.index(reference)
 
 
-def _cohort(rows_of_arm: Mapping[str, list[CaseScore]]) -> list[str]:
-    return sorted({row.case_id for arm_rows in rows_of_arm.values() for row in arm_rows})
+def _subtract(arms: Values, reference: Values) -> Values:
+    """Arms minus reference (arm, case); 0 where both are infinite."""
+    reference = np.broadcast_to(reference, arms.shape)
+    return np.subtract(arms, reference, out=np.zeros_like(arms), where=arms != reference).round(TIE_DECIMALS)
 
 
-def _summarise_arm(arm: str, rows: Sequence[CaseScore], case_ids: Sequence[str], metric: Metric) -> ArmSummary:
-    values = mean_by_case(rows, case_ids, attrgetter(metric.name), metric.worst)
-    dice = mean_by_case(rows, case_ids, attrgetter("dice"), METRICS["dice"].worst)
-    low, high, _ = _bootstrap_interval(values, metric)
-    return ArmSummary(
-        arm=arm,
-        class_name=rows[0].class_name,
-        metric=metric.name,
-        n_cases=len(case_ids),
-        n_missing=len(case_ids) - len({row.case_id for row in rows}),
-        n_dice_zero=int((dice == 0).sum()),
-        mean=float(np.mean(values)),
-        median=float(np.median(values)),
-        statistic=metric.statistic,
-        low=low,
-        high=high,
-    )
+def _ratios(above: Values, below: Values) -> tuple[Values, Values]:
+    """Sum over sum of (arm, case): over the cohort (arm,), and over each resample (resample, arm)."""
+    is_known = np.isfinite(above + below).all(axis=1)[:, None]
+    above, below = np.where(is_known, above, 0.0), np.where(is_known, below, 0.0)
+    sums = resample_sums(np.concatenate([above, below]))
+    return _divide(above.sum(axis=1), below.sum(axis=1)), _divide(sums[:, : len(above)], sums[:, len(above) :])
 
 
-def _compare_pair(
-    arm: tuple[str, Values], reference: tuple[str, Values], class_name: str, metric: Metric
-) -> PairedDifference:
-    """``p_holm`` is still the raw p value here: the adjustment needs all pairs."""
-    missing = np.isnan(arm[1]) | np.isnan(reference[1])
-    differences = _paired_differences(arm[1], reference[1], metric)
-    gains = differences if metric.higher_is_better else -differences
-    p_value = _wilcoxon_p(differences)
-    low, high, note = _bootstrap_interval(differences, metric)
-    return PairedDifference(
-        arm=arm[0],
-        reference=reference[0],
-        class_name=class_name,
-        metric=metric.name,
-        n_cases=len(differences),
-        n_missing=int(missing.sum()),
-        n_better=int((gains > 0).sum()),
-        n_worse=int((gains < 0).sum()),
-        statistic=metric.statistic,
-        difference=float(_statistic(differences, metric)),
-        low=low,
-        high=high,
-        p_value=p_value,
-        p_holm=p_value,
-        note=note,
-    )
-
-
-def _paired_differences(arm: Values, reference: Values, metric: Metric) -> Values:
-    """Arm minus reference per case; 0 where both lack the case."""
-    arm = np.nan_to_num(arm, nan=metric.worst, posinf=np.inf)
-    reference = np.nan_to_num(reference, nan=metric.worst, posinf=np.inf)
-    differences = np.subtract(arm, reference, out=np.zeros_like(arm), where=arm != reference)
-    return differences.round(TIE_DECIMALS)
-
-
-def _wilcoxon_p(differences: Values) -> float:
-    """Share of all ways to flip the signs whose rank sum is as far from the middle as the one found.
-
-    Source:
-        Wilcoxon 1945; zeros are ranked, then left out: Pratt 1959, Remarks on zeros and ties.
-    """
-    # twice the rank, a whole number also in ties
-    ranks = np.rint(2 * stats.rankdata(np.abs(differences))).astype(int)
-    chance = np.ones(1)  # of each rank sum, from 0 on
-    for rank in ranks[differences != 0]:
-        chance = (np.pad(chance, (0, rank)) + np.pad(chance, (rank, 0))) / 2
-    smaller = min(ranks[differences > 0].sum(), ranks[differences < 0].sum())
-    return min(1.0, 2 * float(chance[: smaller + 1].sum()))
-
-
-def _statistic(values: Values, metric: Metric) -> Values:
-    """Mean or median over the last axis; NaN where the middle lies between minus and plus infinity."""
-    if metric.statistic == "mean":
-        return np.asarray(np.mean(values, axis=-1), dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.median(values, axis=-1), dtype=np.float64)
-
-
-def _bootstrap_interval(values: Values, metric: Metric) -> tuple[float, float, str]:
-    """Percentile interval of the statistic over resampled cases, and the reason where it is NaN."""
-    if len(values) < 2:
-        return np.nan, np.nan, "no interval: one case only"
-    picks = np.random.default_rng(BOOTSTRAP_SEED).integers(len(values), size=(N_RESAMPLES, len(values)))
-    resampled = _statistic(values[picks], metric)
-    if np.isnan(resampled).any():
-        return np.nan, np.nan, "no interval: undefined in some resamples"
-    tail = (1 - CONFIDENCE) / 2
-    # no interpolation between order statistics: one of them may be infinite
-    low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
-    return float(low), float(high), ""
-
-
-def _aggregate_arm(rows: Sequence[CaseScore], target_ml: Mapping[str, float]) -> float:
-    both_ml = mean_by_case(rows, target_ml, lambda row: row.volume_ml + row.target_volume_ml)
-    twice_overlap_ml = mean_by_case(rows, target_ml, lambda row: row.dice * (row.volume_ml + row.target_volume_ml), 0.0)
-    both_ml = np.where(np.isnan(both_ml), list(target_ml.values()), both_ml)
-    dice = np.divide(twice_overlap_ml, both_ml, out=np.zeros_like(both_ml), where=both_ml > 0)
-    return float(aggregated_dice(dice, both_ml, 0.0))
+def _divide(above: Values, below: Values) -> Values:
+    """NaN where there is nothing below the line."""
+    return np.divide(above, below, out=np.full_like(below, np.nan), where=below > 0)
