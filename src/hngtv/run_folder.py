@@ -52,6 +52,36 @@ class RunFolder:
         return self.root / "log.txt"
 
     @property
+    def status(self) -> Path:
+        """Whether the run is at work, done or failed, and why."""
+        return self.root / "status.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a command writes into the folder."""
+        return self.root / ".lock"
+
+    @property
+    def costs(self) -> Path:
+        """Parameters, training, time of a prediction and memory."""
+        return self.root / "costs.json"
+
+    @property
+    def job(self) -> Path:
+        """Arm, fold, seed and settings of a job of a sweep, written before it begins."""
+        return self.root / "job.json"
+
+    @property
+    def job_lock(self) -> Path:
+        """Held by the sweep that runs the job."""
+        return self.root / ".job.lock"
+
+    @property
+    def output(self) -> Path:
+        """What a job of a sweep said on the terminal that it does not have."""
+        return self.root / "output.txt"
+
+    @property
     def folds(self) -> Path:
         return self.root / "folds.json"
 
@@ -62,6 +92,11 @@ class RunFolder:
     @property
     def scores(self) -> Path:
         return self.root / "scores.csv"
+
+    @property
+    def gates(self) -> Path:
+        """Alpha maps of the best, the median and the worst test case."""
+        return self.root / "gates"
 
     @property
     def calibration(self) -> Path:

@@ -15,7 +15,7 @@ LAYERS = (
     {"cases", "networks", "metrics"},
     {"localise", "training"},
     {"two_stage", "report"},
-    {"out_of_fold", "robustness", "error_budget"},
+    {"out_of_fold", "robustness", "error_budget", "gate_maps"},
     {"arm"},
     {"localisation"},
     {"commands"},

@@ -4,9 +4,11 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -24,9 +26,13 @@ METRIC_LABELS = {
     "msd_mm": "Mean surface distance [mm]",
     "surface_dice_2mm": "Surface Dice at 2 mm",
 }
-WIDTH_INCHES = 7.0
+WIDTH_INCHES = 5.2
+"""Narrow, so that letters can be read on a telephone. Source: our choice."""
+NAME_LETTERS = 20
+"""Longer names of arms are broken into lines. Source: our choice."""
 SMOOTHING_SHARE = 0.05
 """A training curve is drawn as its mean over this share of its points. Source: our choice."""
+DPI = 150
 WEBP_QUALITY = 85
 
 
@@ -50,17 +56,22 @@ class Curve:
     values: Sequence[float]
 
 
-def encode(figure: Figure, image_format: str = "webp") -> bytes:
-    """A figure as the bytes of a picture file, "webp" or "png"."""
+def encode(figure: Figure, image_format: str = "webp", lossless: bool = False) -> bytes:
+    """A figure as the bytes of a picture file, "webp", "png" or "svg"; the same figure gives the same bytes."""
     stream = io.BytesIO()
-    options: dict[str, Any] = {"pil_kwargs": {"quality": WEBP_QUALITY}} if image_format == "webp" else {}
-    figure.savefig(stream, format=image_format, facecolor="white", **options)
+    options: dict[str, Any] = {}
+    if image_format == "webp":
+        options["pil_kwargs"] = {"lossless": True} if lossless else {"quality": WEBP_QUALITY}
+    if image_format == "svg":
+        options["metadata"] = {"Date": None}
+    with rc_context({"svg.hashsalt": "hngtv"}):
+        figure.savefig(stream, format=image_format, facecolor="white", **options)
     return stream.getvalue()
 
 
-def data_url(figure: Figure) -> str:
-    """A figure as a URL that holds the whole picture."""
-    return "data:image/webp;base64," + base64.b64encode(encode(figure)).decode("ascii")
+def data_url(figure: Figure, lossless: bool = False) -> str:
+    """A figure as a URL that holds the whole picture; lossless is sharper and, for charts, no larger."""
+    return "data:image/webp;base64," + base64.b64encode(encode(figure, lossless=lossless)).decode("ascii")
 
 
 def colours_of(arms: Sequence[str]) -> dict[str, str]:
@@ -81,7 +92,7 @@ def draw_distributions(values: Mapping[str, ArrayLike], metric: str, colours: Ma
         metric: A key of `METRIC_LABELS`.
         colours: Of the arms.
     """
-    figure, axis = _single(0.75 + 0.5 * len(values))
+    figure, axis = new_figure(0.75 + 0.5 * len(values))
     names = []
     for row, (arm, cases) in enumerate(values.items()):
         numbers = np.asarray(cases, dtype=float)
@@ -98,10 +109,10 @@ def draw_distributions(values: Mapping[str, ArrayLike], metric: str, colours: Ma
         jitter = 0.18 * (((np.arange(numbers.size) * 0.618) % 1) * 2 - 1)
         axis.scatter(numbers, row + jitter, s=26, color=colours[arm], alpha=0.75, linewidths=0, zorder=3)
         axis.scatter([numbers.mean()], [row], s=60, marker="D", facecolor="white", edgecolor="black", zorder=4)
-    _name_rows(axis, names)
+    name_rows(axis, names)
     if METRICS[metric].higher_is_better:
         axis.set_xlim(-0.03, 1.03)
-    axis.set_xlabel(f"{METRIC_LABELS[metric]} per case: dots; box: quartiles; line: median; diamond: mean", fontsize=9)
+    axis.set_xlabel(f"{METRIC_LABELS[metric]} of each case\nbox: quartiles; line: median; diamond: mean", fontsize=9)
     return figure
 
 
@@ -113,7 +124,7 @@ def draw_differences(pairs: Sequence[PairedDifference], colours: Mapping[str, st
     """
     if not pairs:
         raise ValueError("draw_differences: no pair of arms to draw")
-    figure, axis = _single(1.0 + 0.5 * len(pairs))
+    figure, axis = new_figure(1.0 + 0.5 * len(pairs))
     axis.axvline(0, color="black", linewidth=1)
     for row, pair in enumerate(pairs):
         if np.isfinite([pair.low, pair.high]).all():
@@ -124,14 +135,14 @@ def draw_differences(pairs: Sequence[PairedDifference], colours: Mapping[str, st
                 f"{pair.difference:+.3g}", (pair.difference, row), (0, 7), textcoords="offset points", ha="center",
                 fontsize=8,
             )  # fmt: skip
-    _name_rows(axis, [pair.arm for pair in pairs])
+    name_rows(axis, [pair.arm for pair in pairs])
     widest = max(abs(float(x)) for x in axis.get_xlim())
     axis.set_xlim(-widest * 1.05, widest * 1.05)
     metric, reference = METRICS[pairs[0].metric], plain(pairs[0].reference)
     better, worse = ("right", "left") if metric.higher_is_better else ("left", "right")
     axis.set_xlabel(
-        f"difference in {METRIC_LABELS[metric.name]} to {reference} ({metric.statistic} over cases, 95 % interval)\n"
-        f"{better} of 0: better than {reference}; {worse} of 0: worse",
+        f"difference in {METRIC_LABELS[metric.name]} ({metric.statistic}, 95 % interval)\n"
+        f"{better} of 0: better than {reference};\n{worse} of 0: worse",
         fontsize=9,
     )
     return figure
@@ -142,7 +153,7 @@ def draw_coverage(points: Sequence[BoxPoint]) -> Figure:
 
     Good is up and to the left: a small box that holds everything.
     """
-    figure, axis = _single(3.2)
+    figure, axis = new_figure(3.2)
     names = list(dict.fromkeys(point.localiser for point in points))
     for name, colour in colours_of(names).items():
         for is_fallback, marker in ((False, "o"), (True, "X")):
@@ -203,8 +214,9 @@ def smooth(steps: ArrayLike, values: ArrayLike) -> tuple[np.ndarray, np.ndarray]
     return np.convolve(x, kernel, mode="valid"), np.convolve(y, kernel, mode="valid")
 
 
-def _single(height_inches: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=110, layout="constrained")
+def new_figure(height_inches: float) -> tuple[Figure, Axes]:
+    """A figure with one bare axis."""
+    figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     axis.tick_params(labelsize=9)
     axis.grid(axis="x", color="#dddddd", linewidth=0.7)
@@ -213,10 +225,11 @@ def _single(height_inches: float) -> tuple[Figure, Axes]:
     return figure, axis
 
 
+def name_rows(axis: Axes, names: Sequence[str]) -> None:
+    """Write names beside rows 0, 1, ..., the first on top."""
+    axis.set_yticks(range(len(names)), ["\n".join(wrap(plain(name), NAME_LETTERS)) for name in names], fontsize=8)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+
+
 def _bare(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
-
-
-def _name_rows(axis: Axes, names: Sequence[str]) -> None:
-    axis.set_yticks(range(len(names)), [plain(name) for name in names])
-    axis.set_ylim(len(names) - 0.4, -0.6)

@@ -1,7 +1,7 @@
 """Localisers held against each other: one table, one curve, one table of bad scans."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,11 +104,20 @@ def margin_for_all(cases: Sequence[LocalisedCase]) -> float:
     return needed[int(np.ceil(ENOUGH_PATIENTS * len(needed) - 1e-9)) - 1] if needed else float("nan")
 
 
-def draw_localisers(cases: Sequence[LocalisedCase], margin_mm: float, learned: Sequence[str]) -> Figure:
-    """Share of patients held against mean volume, a panel for each share of the tumour; a dot at the run's margin."""
+def draw_localisers(
+    cases: Sequence[LocalisedCase], margin_mm: float | Mapping[str, float], learned: Sequence[str]
+) -> Figure:
+    """Share of patients held against mean volume, a panel for each share of the tumour; a dot at the run's margin.
+
+    Args:
+        cases: Disturbed scans among them are left out.
+        margin_mm: Of all localisers, or of each by name.
+        learned: Names of those with a network; they are drawn solid.
+    """
     cases = [case for case in cases if not case.disturbance]
     figure = Figure(figsize=(10.5, 4.2), dpi=110, layout="constrained")
     names = list(dict.fromkeys(case.localiser for case in cases))
+    margins = margin_mm if isinstance(margin_mm, Mapping) else dict.fromkeys(names, margin_mm)
     titles = ("all of the tumour", "99 % of it", "95 % of it")
     axes = figure.subplots(1, len(titles), sharey=True)
     for number, (axis, title) in enumerate(zip(axes, titles, strict=True)):
@@ -118,7 +127,8 @@ def draw_localisers(cases: Sequence[LocalisedCase], margin_mm: float, learned: S
             shares = [100 * share_held(own, number, mm) for mm in MARGINS_MM]
             style = {"color": ARM_COLOURS[place % len(ARM_COLOURS)], "linestyle": "-" if name in learned else "--"}
             axis.plot(volumes, shares, linewidth=2 if name in learned else 1.2, label=plain(name), **style)
-            at = (_mean([volume_ml(case, margin_mm) for case in own]), 100 * share_held(own, number, margin_mm))
+            own_mm = margins[name]
+            at = (_mean([volume_ml(case, own_mm) for case in own]), 100 * share_held(own, number, own_mm))
             axis.scatter(*at, s=32, color=style["color"], zorder=3, clip_on=False)
         axis.set_xscale("log")
         axis.set_xlim(left=50)
@@ -133,11 +143,15 @@ def draw_localisers(cases: Sequence[LocalisedCase], margin_mm: float, learned: S
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
     figure.suptitle(
-        f"Each line: margins from {MARGINS_MM[0]} to {MARGINS_MM[-1]} mm; dot: {margin_mm:g} mm. Up and left is better."
-        " Solid: learned; dashed: rules and bounds.",
+        f"Each line: margins from {MARGINS_MM[0]} to {MARGINS_MM[-1]} mm; dot: {_words(set(margins.values()))} mm."
+        " Up and left is better. Solid: learned; dashed: rules and bounds.",
         fontsize=9,
     )
     return figure
+
+
+def _words(margins_mm: Iterable[float]) -> str:
+    return " or ".join(f"{mm:g}" for mm in sorted(margins_mm))
 
 
 def hardest_cases(cases: Sequence[LocalisedCase], localisers: Sequence[str], n_cases: int) -> list[LocalisedCase]:

@@ -1,6 +1,8 @@
 """Pictures of one case: CT and PET slices through the tumour, with truth, prediction and the predicted box."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +56,7 @@ class CaseView:
         target: (X, Y, Z) labels; None if the truth is unknown.
         prediction: (X, Y, Z) labels; None if it is missing.
         box: Where a prediction may lie, world RAS mm; None if anywhere.
+        gates: Alpha maps in [0, 1] by gate, on grids of their own.
     """
 
     ct: Image
@@ -61,6 +64,7 @@ class CaseView:
     target: NDArray | None
     prediction: NDArray | None
     box: Box | None
+    gates: Mapping[str, Image] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,11 @@ def load_view(case: RawCase, prediction: Path | None = None, box: Box | None = N
     Raises:
         InputError: CT, PET or target cannot be read, or the target is not on the CT grid.
     """
-    ct = read_image(case.ct)
-    pet = read_image(case.pet) if case.pet else None
+    ct = _read(case.ct)
+    pet = _read(case.pet) if case.pet else None
     if pet is not None:
         pet = Image(pet.values * np.float32(pet_factor_of(case)), pet.grid, pet.digest)
-    target = read_image(case.target) if case.target else None
+    target = _read(case.target) if case.target else None
     if target is not None and grid_difference(target.grid, ct.grid):
         raise InputError(f"case {case.case_id}: target and CT differ ({grid_difference(target.grid, ct.grid)})")
     labels = None
@@ -95,8 +99,18 @@ def load_view(case: RawCase, prediction: Path | None = None, box: Box | None = N
     return CaseView(ct, pet, None if target is None else target.values, labels, box)
 
 
+def _read(path: Path) -> Image:
+    """An image that may have been read a moment ago: several arms are shown on one case. Not to be changed."""
+    return _read_once(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=3)
+def _read_once(path: Path, changed_ns: int) -> Image:
+    return read_image(path)
+
+
 def draw_case(view: CaseView, title: str = "") -> Figure:
-    """Axial, coronal and sagittal slices through the tumour: CT above, CT with PET below.
+    """Axial, coronal and sagittal slices through the tumour: CT above, CT with PET below, then a row for each gate.
 
     The slices are those with the most tumour; without a target those with the most prediction; else the middle of the
     box or of the image. Radiological convention: the patient's right is on the left.
@@ -105,14 +119,15 @@ def draw_case(view: CaseView, title: str = "") -> Figure:
     centre = central_voxel(view)
     sizes = [(region[a].stop - region[a].start) * view.ct.grid.spacing_mm[a] for a in range(3)]
     widths = [sizes[across] for across, _, _ in PLANES.values()]
-    n_rows = 1 if view.pet is None else 2
+    layers = ["ct", *([] if view.pet is None else ["pet"]), *view.gates]
+    n_rows = len(layers)
     height = max(sizes[up] for _, up, _ in PLANES.values()) / sum(widths) * 9.6
     figure = Figure(figsize=(9.6, n_rows * height + 0.8), dpi=100, facecolor="white", layout="constrained")
     axes = figure.subplots(n_rows, 3, squeeze=False, width_ratios=widths)
     for column, plane in enumerate(PLANES):
         index = centre[PLANES[plane][2]]
-        for row in range(n_rows):
-            draw_slice(axes[row][column], view, plane, index, region, with_pet=row == 1)
+        for axis, layer in zip(axes[:, column], layers, strict=True):
+            draw_slice(axis, view, plane, index, region, layer)
     if title:
         figure.suptitle(plain(title), fontsize=10)
     _add_legend(figure, view)
@@ -127,7 +142,7 @@ def draw_axial_series(view: CaseView, n_slices: int = 12, with_pet: bool = True)
     figure = Figure(figsize=(9.6, 2.4 * n_rows + 0.6), dpi=100, facecolor="white", layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axis, index in zip(axes, axial_indices(view, n_slices), strict=False):
-        draw_slice(axis, view, "axial", index, region, with_pet=with_pet)
+        draw_slice(axis, view, "axial", index, region, "pet" if with_pet else "ct")
     for axis in axes[n_slices:]:
         axis.axis("off")
     _add_legend(figure, view)
@@ -142,7 +157,7 @@ def axial_indices(view: CaseView, n_slices: int) -> list[int]:
 
 
 def draw_slice(
-    axis: Axes, view: CaseView, plane: str, index: int, region: tuple[slice, slice, slice], with_pet: bool
+    axis: Axes, view: CaseView, plane: str, index: int, region: tuple[slice, slice, slice], layer: str
 ) -> None:
     """Draw one slice of a plane, millimetres along both axes.
 
@@ -150,7 +165,7 @@ def draw_slice(
         plane: A key of `PLANES`.
         index: Voxel number of the slice along the third axis of the plane.
         region: Voxels shown, inside the image.
-        with_pet: Lay the PET over the CT.
+        layer: "ct" alone, or what is laid over it: "pet", where there is one, or the name of a gate.
     """
     across, up, through = PLANES[plane]
     slices = list(region)
@@ -161,17 +176,21 @@ def draw_slice(
     ct = _flat(view.ct.values[tuple(slices)], through)
     axis.imshow(ct.T, cmap="gray", vmin=CT_WINDOW_HU[0], vmax=CT_WINDOW_HU[1], origin="lower", extent=extent,
                 interpolation="bilinear")  # fmt: skip
-    if with_pet and view.pet is not None:
-        _draw_pet(axis, view.pet, view.ct.grid.crop((slices[0], slices[1], slices[2])), through, extent)
-    for layer in _layers(view):
-        _draw_outlines(axis, _flat(layer.labels[tuple(slices)], through), layer, extent)
+    plane_grid = view.ct.grid.crop((slices[0], slices[1], slices[2]))
+    if layer == "pet" and view.pet is not None:
+        _draw_pet(axis, view.pet, plane_grid, through, extent)
+    if layer in view.gates:
+        _draw_gate(axis, view.gates[layer], plane_grid, through, extent)
+    for outlined in _layers(view):
+        _draw_outlines(axis, _flat(outlined.labels[tuple(slices)], through), outlined, extent)
     _draw_box(axis, view, plane, index, region)
     axis.set_aspect("equal")
     axis.set(xticks=[], yticks=[], xlim=(extent[1], extent[0]), ylim=(extent[2], extent[3]))
     _annotate(
         axis,
         plane,
-        f"{plane}, {'xyz'[through]} = {_position_mm(view.ct.grid, through, index):.0f} mm",
+        f"{plane}, {'xyz'[through]} = {_position_mm(view.ct.grid, through, index):.0f} mm"
+        + (f", {plain(layer)}" if layer in view.gates else ""),
         extent,
     )
 
@@ -234,6 +253,12 @@ def _draw_pet(axis: Axes, pet: Image, plane_grid: Grid, through: int, extent: Ex
         suv.T, cmap="hot", vmin=low, vmax=high, alpha=np.minimum(1.3 * strength, 0.8).T, origin="lower",
         extent=extent, interpolation="bilinear",
     )  # fmt: skip
+
+
+def _draw_gate(axis: Axes, alpha: Image, plane_grid: Grid, through: int, extent: Extent) -> None:
+    """What a gate lets pass, over the CT: dark blue nothing, yellow all."""
+    values = _flat(resample(alpha.values, alpha.grid, plane_grid, outside=0.0), through)
+    axis.imshow(values.T, cmap="viridis", vmin=0, vmax=1, alpha=0.55, origin="lower", extent=extent)
 
 
 def _draw_outlines(axis: Axes, labels: NDArray, layer: _Layer, extent: Extent) -> None:
@@ -310,6 +335,8 @@ def _add_legend(figure: Figure, view: CaseView) -> None:
     window = f"CT level {level:.0f}, width {width:.0f} HU"
     if view.pet is not None:
         window += f"; PET {PET_WINDOW_SUV[0]:.0f} to {PET_WINDOW_SUV[1]:.0f} SUV over CT"
+    if view.gates:
+        window += "; gates: alpha 0 (blue) to 1 (yellow)"
     figure.legend(
         handles=handles, title=window, title_fontsize=8, loc="outside lower center", ncols=max(len(handles), 1),
         fontsize=8, frameon=False,

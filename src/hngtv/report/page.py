@@ -1,80 +1,79 @@
 """The report: one HTML file that needs nothing else, pictures included."""
 
+import base64
+import hashlib
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from matplotlib.figure import Figure
 
 from hngtv.errors import InputError
 from hngtv.metrics.score import CaseScore
 from hngtv.report import figures
 from hngtv.report.answer import MIN_CASES, answer_question, effect_rows
 from hngtv.report.attention import draw_history, load_history
-from hngtv.report.browse import pick_cases, view_of
+from hngtv.report.browse import outline_of, pick_cases, pick_contested, view_of
+from hngtv.report.challenges import find_rankings, ranked_arms
+from hngtv.report.charts import draw_charts
+from hngtv.report.evidence import calibration_rows, outside_rows
 from hngtv.report.overlay import draw_case
 from hngtv.report.runs import Run, describe_arm
-from hngtv.report.statistics import METRICS, Values, mean_by_case
+from hngtv.report.strata import subgroup_rows
 from hngtv.report.tables import (
     FULL_COVERAGE,
     Comparison,
     box_points,
-    budget_text,
     count_fallbacks,
     failure_rows,
     score_problem,
-    subgroup_rows,
-    unequal_terms,
 )
-from hngtv.report.words import format_count, format_interval, format_number, format_p_cell, format_signed
-from hngtv.run_folder import read_csv, write_text
+from hngtv.report.terms import budget_text, unequal_terms
+from hngtv.report.viewer import templates, viewer_case
+from hngtv.report.words import format_interval
+from hngtv.run_folder import write_text
 
 TEMPLATE = "report.html.jinja"
+N_VIEWER_CASES = 8
+MAX_OVERLAYS = 36
+"""Pictures of best, median and worst cases; arms after that many have none. Source: our choice, for the page's size."""
+MAX_FAILURES_SHOWN = 15
+"""More are folded away. Source: our choice."""
+POLICY = "default-src 'none'; img-src data:; style-src {}; script-src {}; base-uri 'none'; form-action 'none'"
+"""Content security policy of the page: its own style and script, by their hashes, and pictures inside it."""
 
 
-def write_report(path: Path, comparison: Comparison) -> None:
-    write_text(path, render_report(comparison))
+def write_report(path: Path, comparison: Comparison, n_viewer_cases: int = N_VIEWER_CASES) -> None:
+    write_text(path, render_report(comparison, n_viewer_cases))
 
 
-def render_report(comparison: Comparison) -> str:
-    """The report as HTML text."""
-    loader = jinja2.PackageLoader("hngtv.report", ".")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": format_number, "signed": format_signed, "count": format_count, "p": format_p_cell}
-    return environment.get_template(TEMPLATE).render(**_content(comparison))
+def render_report(comparison: Comparison, n_viewer_cases: int = N_VIEWER_CASES) -> str:
+    """The report as HTML text; the viewer holds so many cases."""
+    page = templates().get_template(TEMPLATE).render(**_content(comparison, n_viewer_cases))
+    return page.replace("POLICY", policy_of(page), 1)
 
 
-def load_curves(runs: Sequence[Run]) -> list[figures.Curve]:
-    """Losses and scores over the steps of every stage; other curves (learning rate) are left out."""
-    curves = []
-    for run in runs:
-        files = [*sorted(run.folder.coarse.rglob("curves.csv")), run.folder.fine / "curves.csv"]
-        for path in filter(Path.is_file, files):
-            stage = "fine" if path.parent == run.folder.fine else "coarse"
-            points: dict[str, list[tuple[float, float]]] = {}
-            for row in read_csv(path, ("step", "name", "value")):
-                if any(word in row["name"] for word in ("loss", "dice")):
-                    points.setdefault(row["name"], []).append((float(row["step"]), float(row["value"])))
-            for name, pairs in points.items():
-                steps, values = zip(*pairs, strict=True)
-                curves.append(figures.Curve(run.arm, f"{stage}: {name}", steps, values))
-    return curves
+def policy_of(page: str) -> str:
+    """The strictest content security policy under which a page works."""
+
+    def hashes(tag: str) -> str:
+        parts = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digests = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in parts)
+        return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+
+    return POLICY.format(hashes("style"), hashes("script"))
 
 
-def _content(comparison: Comparison) -> dict[str, Any]:
+def _content(comparison: Comparison, n_viewer_cases: int) -> dict[str, Any]:
     arms = comparison.arms
     rows = comparison.table
     scores = comparison.scores
-    unequal = unequal_terms(comparison.runs)
+    unequal = unequal_terms(comparison.runs, comparison.conditions.budget_tolerance)
     return {
-        "answer": answer_question(arms, scores, comparison.metric),
+        "answer": answer_question(arms, scores, comparison.metric, comparison.conditions),
         "is_equal": not unequal,
         "warnings": _warnings(comparison, unequal),
         "comparison": comparison,
@@ -82,10 +81,16 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "arm_rows": [_arm_row(arm, runs) for arm, runs in arms.items()],
         "effects": effect_rows(arms, scores, comparison.metric),
         "subgroups": subgroup_rows(comparison),
-        "charts": _charts(comparison),
+        "rankings": find_rankings(comparison),
+        "ranked_arms": ranked_arms(comparison),
+        "charts": {name: figures.data_url(chart, lossless=True) for name, chart in draw_charts(comparison).items()},
+        "calibration": calibration_rows(arms),
+        "outside": outside_rows(arms),
+        "viewer": _viewer(comparison, n_viewer_cases),
         "attention": _attention(comparison),
         "overlays": _overlays(comparison),
-        "failures": failure_rows(comparison.runs),
+        "failures": sorted(failure_rows(comparison.runs), key=lambda row: row[2].startswith("box by")),
+        "max_failures": MAX_FAILURES_SHOWN,
         "boxes": {run.localiser: _box_row(comparison.runs, run.localiser) for run in comparison.runs if run.rois},
         "metric_label": figures.METRIC_LABELS[comparison.metric],
         "format_interval": format_interval,
@@ -126,23 +131,6 @@ def _arm_row(arm: str, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _charts(comparison: Comparison) -> dict[str, str]:
-    """Charts as data URLs; one that has nothing to show is absent."""
-    colours = figures.colours_of(list(comparison.arms))
-    values = {arm: _values_by_case(comparison.scores, arm, comparison.metric) for arm in comparison.arms}
-    charts: dict[str, Callable[[], Figure]] = {
-        "distributions": lambda: figures.draw_distributions(values, comparison.metric, colours)
-    }
-    pairs, points, curves = comparison.pairs["GTV"], box_points(comparison.runs), load_curves(comparison.runs)
-    if pairs:
-        charts["differences"] = lambda: figures.draw_differences(pairs, colours)
-    if points:
-        charts["coverage"] = lambda: figures.draw_coverage(points)
-    if curves:
-        charts["curves"] = lambda: figures.draw_curves(curves, colours)
-    return {name: figures.data_url(draw()) for name, draw in charts.items()}
-
-
 def _attention(comparison: Comparison) -> dict[str, str]:
     """For each arm with gates, what the gates of its first run looked at while they learnt, as a data URL."""
     pictures = {}
@@ -154,20 +142,44 @@ def _attention(comparison: Comparison) -> dict[str, str]:
     return pictures
 
 
-def _values_by_case(scores: Sequence[CaseScore], arm: str, metric: str) -> Values:
-    """One value for each case of the cohort: the mean of its rows, or the worst value where the arm lacks it."""
-    rows = [row for row in scores if row.arm == arm and row.class_name == "GTV"]
-    case_ids = dict.fromkeys(row.case_id for row in scores)
-    return mean_by_case(rows, case_ids, attrgetter(metric), METRICS[metric].worst)
-
-
 def _overlays(comparison: Comparison) -> dict[str, list[dict[str, str]]]:
     """Best, median and worst case of each arm: caption, and a picture or the reason why there is none."""
-    overlays: dict[str, list[dict[str, str]]] = {}
+    chosen = []
     for arm, runs in comparison.arms.items():
         rows = [row for run in runs for row in run.scores]
-        overlays[arm] = [_overlay(runs, rank, row) for rank, row in pick_cases(rows).items()]
-    return overlays
+        chosen += [(arm, rank, row) for rank, row in reversed(pick_cases(rows).items())]
+    chosen = chosen[:MAX_OVERLAYS]
+    drawn = {}
+    for arm, rank, row in sorted(chosen, key=lambda one: one[2].case_id):  # so that files of a case are read once
+        drawn[arm, rank] = _overlay(comparison.arms[arm], rank, row)
+    return {
+        arm: [drawn[a, rank] for a, rank, _ in chosen if a == arm] for arm in dict.fromkeys(a for a, _, _ in chosen)
+    }
+
+
+def _viewer(comparison: Comparison, n_cases: int) -> list[dict[str, Any]]:
+    """The cases of the viewer; those without images are left out."""
+    rows: dict[str, dict[str, list[tuple[Run, CaseScore]]]] = {arm: {} for arm in comparison.arms}
+    for run in comparison.runs:
+        for score in (row for row in run.scores if row.class_name == "GTV"):
+            rows[run.arm].setdefault(score.case_id, []).append((run, score))
+    case_ids = list(dict.fromkeys(row.case_id for row in comparison.scores))
+    dice = {
+        arm: {c: float(np.mean([score.dice for _, score in known[c]])) if c in known else 0.0 for c in case_ids}
+        for arm, known in rows.items()
+    }
+    cases = []
+    for case_id, why in pick_contested(dice, n_cases).items():
+        found = [known[case_id][0] for known in rows.values() if case_id in known]
+        try:
+            view = view_of(found[0][0], case_id)
+        except InputError:
+            continue
+        values = [arm[case_id] for arm in dice.values()]
+        title = f"{why}, Dice {min(values):.2f}" + (f" to {max(values):.2f}" if len(values) > 1 else "")
+        outlines = [outline_of(run, score, view) for run, score in found]
+        cases.append(viewer_case(case_id, title, view, outlines))
+    return cases
 
 
 def _overlay(runs: Sequence[Run], rank: str, row: CaseScore) -> dict[str, str]:
