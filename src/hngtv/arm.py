@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from hngtv.cases.folds import load_or_make_folds
+from hngtv.cases.folds import load_or_make_folds, thin
 from hngtv.cases.prepare import Volume
 from hngtv.cases.store import PreparedCase
 from hngtv.config import (
@@ -31,6 +31,7 @@ from hngtv.training.fine import FineSegmentationModule
 from hngtv.training.logger import RunLogger
 from hngtv.training.roi_data import CropRules, TrainingCrops, crop_size
 from hngtv.training.trainer import StageFolder, StagePlan, train_stage
+from hngtv.training.validation import Milestones, Validation
 from hngtv.two_stage import drop_prediction, is_predicted, load_model, predict_case, write_prediction
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class Split:
 
 
 def split_cases(cases: Sequence[PreparedCase], settings: RunSettings, folder: RunFolder) -> Split:
-    """Training and test cases of the run's fold; `fold=all` trains on every case of the training split with a target.
+    """Training and test cases of the run's fold; `fold=all` trains on every case of the training split with a target,
+    or on the share `data.train_share` of them.
 
     Raises:
         InputError: Too few cases with a target, or folds written for other cases.
@@ -59,16 +61,31 @@ def split_cases(cases: Sequence[PreparedCase], settings: RunSettings, folder: Ru
     if settings.fold == "all":
         if not usable:
             raise InputError("no case has a target, so there is nothing to train on")
-        return Split(usable, [case for case in cases if case.split == "test"])
+        return Split(_thinned(usable, settings), [case for case in cases if case.split == "test"])
     data = settings.data
     identities = [(case.case_id, case.centre) for case in usable]
     folds = load_or_make_folds(folder.folds, identities, data.n_folds, data.fold_seed, data.group_by_centre)
     test = [case for case in usable if folds[case.case_id] == settings.fold]
-    return Split([case for case in usable if folds[case.case_id] != settings.fold], test)
+    return Split(_thinned([case for case in usable if folds[case.case_id] != settings.fold], settings), test)
 
 
-def train_arm(split: Split, settings: RunSettings, folder: RunFolder, logger: RunLogger) -> None:
-    """Train all stages of an arm within its budget and write the boxes of its training cases to `rois.csv`."""
+def _thinned(cases: list[PreparedCase], settings: RunSettings) -> list[PreparedCase]:
+    """The share of the training cases that the run learns from."""
+    kept = thin([case.case_id for case in cases], settings.data.train_share, settings.data.fold_seed)
+    return [case for case in cases if case.case_id in kept]
+
+
+def train_arm(
+    split: Split,
+    settings: RunSettings,
+    folder: RunFolder,
+    logger: RunLogger,
+    milestones: Milestones | None = None,
+) -> None:
+    """Train all stages of an arm within its budget and write the boxes of its training cases to `rois.csv`.
+
+    With milestones, the fine stage reports its Dice on the test cases on the way; they are then validation cases.
+    """
     rois, used = _rois_of_training_cases(split, settings, folder, logger)
     boxes = {roi.case_id: roi.boxes for roi in rois}
     earlier = read_rois(folder.rois) if folder.rois.is_file() else []
@@ -78,6 +95,7 @@ def train_arm(split: Split, settings: RunSettings, folder: RunFolder, logger: Ru
     rules = CropRules("fine", settings.roi, settings.intensity, settings.augment, stride, jitter_mm)
     corners = {case_id: [[*box.lower_mm, *box.upper_mm] for box in found] for case_id, found in boxes.items()}
     own = [plain(settings.network), plain(settings.roi), settings.data.spacing_mm, corners]
+    size = crop_size(split.train, boxes, rules)
     plan = StagePlan(
         label="fine",
         key=sha256_of([training_key(split.train, settings), *own]),
@@ -94,12 +112,18 @@ def train_arm(split: Split, settings: RunSettings, folder: RunFolder, logger: Ru
         optimiser=settings.optimiser,
         trainer=settings.trainer,
         seed=settings.seed,
-        watched=watch(split.train, crop_size(split.train, boxes, rules), settings.intensity),
+        watched=watch(split.train, size, settings.intensity),
+        validation=_validation(split, size, settings, milestones) if milestones else None,
     )
     stage = StageFolder(folder.fine)
     train_stage(stage, plan, logger)
     if stage.attention.is_file() and _is_older(folder.attention, stage.attention):
         _draw_attention(stage.attention, folder.attention)
+
+
+def _validation(split: Split, size: Sequence[int], settings: RunSettings, milestones: Milestones) -> Validation:
+    crops = [crop for case in split.test if (crop := watch([case], size, settings.intensity)) is not None]
+    return Validation(crops, settings.inference.threshold, milestones)
 
 
 def _is_older(file: Path, source: Path) -> bool:

@@ -1,5 +1,6 @@
 """Folds are even, fixed, and kept."""
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hngtv.cases.folds import load_or_make_folds, make_folds, read_folds, write_folds
+from hngtv.cases.folds import load_or_make_folds, make_folds, read_folds, thin, write_folds
 from hngtv.errors import InputError
 
 CASES = [(f"P{i:02d}", ("north", "south", "east")[i % 3]) for i in range(23)]
@@ -87,3 +88,16 @@ def test_changed_cohort_settings_or_file_are_told(tmp_path: Path) -> None:
     path.write_text('{"P00": "one"}')
     with pytest.raises(InputError, match="whole-numbered folds"):
         read_folds(path, ["P00"], 2)
+
+
+def test_a_smaller_share_of_the_training_cases_lies_inside_a_larger_one() -> None:
+    names = [case_id for case_id, _ in CASES]
+    shares = [thin(names, share, seed=1) for share in (0.01, 0.25, 0.5, 1.0)]
+    assert [len(kept) for kept in shares] == [1, 6, 12, 23]
+    assert all(smaller < larger for smaller, larger in itertools.pairwise(shares))
+    assert shares[1] == thin(names[::-1], 0.25, seed=1)
+    assert shares[1] != thin(names, 0.25, seed=2)
+
+
+def test_a_share_that_makes_a_whole_number_is_not_rounded_up() -> None:
+    assert len(thin([str(n) for n in range(30)], 0.1 * 3, seed=0)) == 9

@@ -180,20 +180,3 @@ def test_unexpected_exception_is_told_as_a_bug(
     assert stop.value.code == 70
     assert "RuntimeError: oh" in (shown := capsys.readouterr().err)
     assert "this is a bug" in shown.splitlines()[-1]
-
-
-def test_sweep_lists_its_jobs_and_returns_the_worst_status(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail_in_fold_1(settings: Any) -> None:
-        if settings.fold == 1:
-            raise CasesFailedError("1 case(s) failed")
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hngtv.commands.run.run", fail_in_fold_1)
-    assert run_command(["run", "-m", "data.root=cases", "fold=0,1", "arm=x"]) == CASES_FAILED
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
-        "x fold 0 seed 0",
-        "x fold 1 seed 0",
-    ]
-    assert list(tmp_path.iterdir()) == []

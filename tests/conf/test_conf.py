@@ -43,7 +43,7 @@ GROUPS = {
 EXPERIMENTS = GROUPS["experiment"]
 ARMS = [name for name in EXPERIMENTS if name != "zhu2020"]
 """Those on equal terms."""
-CHOICES = {group: options for group, options in GROUPS.items() if group != "experiment"}
+CHOICES = {group: options for group, options in GROUPS.items() if group not in ("experiment", "launcher", "sweep")}
 N_ROUNDS = max(map(len, CHOICES.values()))
 """Compositions in which every option of every group has its turn."""
 

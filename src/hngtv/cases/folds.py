@@ -1,12 +1,16 @@
 """Folds of cross-validation: made once, written to a file, reused by every arm. One case is one patient."""
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from hngtv.errors import InputError
 from hngtv.run_folder import read_json, write_json
+
+SLACK = 1e-9
+"""What a product of floats may lie above the whole number that is meant."""
 
 
 def make_folds(
@@ -71,6 +75,18 @@ def load_or_make_folds(
     folds = make_folds(cases, n_folds, seed, group_by_centre)
     write_folds(path, folds)
     return folds
+
+
+def thin(case_ids: Collection[str], share: float, seed: int) -> set[str]:
+    """A share of the cases, rounded up; of two shares the smaller lies inside the larger.
+
+    Args:
+        case_ids: The training cases of a fold.
+        share: More than 0, up to 1.
+        seed: As of the folds; no random generator is involved.
+    """
+    order = sorted(case_ids, key=lambda case_id: _shuffled(seed, f"train {case_id}"))
+    return set(order[: max(1, math.ceil(share * len(order) - SLACK))])
 
 
 def _folds_of_cases(cases: Sequence[tuple[str, str]], n_folds: int, seed: int) -> dict[str, int]:

@@ -1,13 +1,16 @@
 """A folder that one command at a time writes into, always with the same settings."""
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hngtv.config import plain
+from hngtv.config import parse_settings, plain
 from hngtv.errors import InputError
 from hngtv.run_folder import RunFolder, make_folder, provenance, read_json, write_json
+
+LOOK_S = 2.0
+"""Longer than another process takes to find out whether the folder is in use. Source: our choice."""
 
 
 @contextmanager
@@ -26,25 +29,42 @@ def claimed(root: Path, settings: Any, may_differ: Collection[str]) -> Iterator[
     from hngtv.commands.log import logging_to
 
     folder = RunFolder(make_folder(root))
-    lock = FileLock(folder.root / ".lock", timeout=0)
+    lock = FileLock(folder.lock, timeout=LOOK_S)
     try:
         lock.acquire()
     except Timeout:
         raise InputError(f"{root} is in use by another run; choose another run_dir or wait for it") from None
     with lock, logging_to(folder.log):
-        _write_or_check(folder, plain(settings), may_differ)
+        check_settings(folder, settings, may_differ)
+        if not folder.settings.is_file():
+            write_json(folder.provenance, provenance())
+            write_json(folder.settings, plain(settings))
         yield folder
 
 
-def _write_or_check(folder: RunFolder, wanted: dict[str, Any], may_differ: Collection[str]) -> None:
-    if folder.settings.is_file():
-        found = read_json(folder.settings)
-        changed = [key for key in wanted if key not in may_differ and found.get(key) != wanted[key]]
-        if changed:
-            raise InputError(
-                f"{folder.root} holds a run with other settings ({', '.join(changed)} differ); "
-                "choose another run_dir, or delete this one"
-            )
+def is_claimed(folder: RunFolder) -> bool:
+    """Whether a command is at work in a run folder; on any machine, where they share a file system with locks."""
+    from filelock import FileLock, Timeout
+
+    if not folder.lock.is_file():
+        return False
+    try:
+        with FileLock(folder.lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def check_settings(folder: RunFolder, settings: Any, may_differ: Collection[str]) -> None:
+    """Raise InputError if a run folder holds other settings; those that it does not have yet are as by default."""
+    if not folder.settings.is_file():
         return
-    write_json(folder.provenance, provenance())
-    write_json(folder.settings, wanted)
+    found, wanted = read_json(folder.settings), plain(settings)
+    with suppress(InputError):
+        found = plain(parse_settings(type(settings), found))
+    changed = [key for key in wanted if key not in may_differ and found.get(key) != wanted[key]]
+    if changed:
+        raise InputError(
+            f"{folder.root} holds a run with other settings ({', '.join(changed)} differ); "
+            "choose another run_dir, or delete this one"
+        )

@@ -36,6 +36,7 @@ COMMANDS = {
     "import": Command("import_cases", "ImportSettings", "check a folder of cases and write its cases.csv"),
     "prepare": Command("prepare", "PrepareSettings", "resample cases into the prepared store"),
     "run": Command("run", "RunSettings", "train and score one arm on one fold (-m: many)"),
+    "search": Command("search", "SearchSettings", "search settings of an arm on validation cases (Optuna)"),
     "localise": Command("localise", "LocaliseSettings", "judge localisers: tumour inside the ROI against its volume"),
     "robustness": Command("robustness", "RobustnessSettings", "Dice of a run's fine stage on boxes that are off"),
     "predict": Command("predict", "PredictSettings", "outline the tumour of new patients"),
@@ -76,6 +77,9 @@ def run_command(arguments: Sequence[str]) -> int:
             return DONE
         if any(flag in overrides for flag in ("-m", "--multirun")):
             return _multirun(name, [o for o in overrides if o not in ("-m", "--multirun")])
+        for_sweeps = [o for o in overrides if o.partition("=")[0] in ("sweep", "launcher", "hydra/launcher")]
+        if for_sweeps:
+            raise InputError(f"{for_sweeps[0]} is for many runs: hngtv run -m {' '.join(overrides)}")
         return _run_once(name, compose(name, overrides))
     except (InputError, CasesFailedError) as error:
         return report_error(error)

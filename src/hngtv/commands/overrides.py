@@ -40,15 +40,15 @@ def quote(override: str, in_sweep: bool = False) -> str:
         return override
     if key == "overrides":
         items = COMMA_OUTSIDE_BRACKETS.split(value.removeprefix("[").removesuffix("]"))
-        return f"{key}=[{','.join(item if item[:1] in ('', QUOTE) else _quoted(item) for item in items)}]"
+        return f"{key}=[{','.join(item if item[:1] in ('', QUOTE) else quoted(item) for item in items)}]"
     is_path = key.lstrip("+") in PATH_KEYS and (not in_sweep or "{case}" in value) and value not in ("null", "???")
     if is_path or (os.sep in value and (value[0] not in "[{" or key.lstrip("+") in PATH_KEYS)):
-        return f"{key}{equals}{_quoted(value)}"
+        return f"{key}{equals}{quoted(value)}"
     return override
 
 
-def _quoted(value: str) -> str:
-    """In single quotes; a backslash is doubled only before a quote or the end, as Hydra's grammar has it."""
+def quoted(value: str) -> str:
+    """A value in single quotes; a backslash is doubled only before a quote or the end, as Hydra's grammar has it."""
     return QUOTE + re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value) + QUOTE
 
 

@@ -17,6 +17,8 @@ import os
 from typing import Any
 
 from hngtv.commands.claim import claimed
+from hngtv.commands.costs import write_costs
+from hngtv.commands.status import recorded
 from hngtv.config import LoggerSettings, RunSettings, plain
 from hngtv.errors import CasesFailedError
 from hngtv.run_folder import RunFolder
@@ -36,11 +38,12 @@ def run(settings: RunSettings) -> None:
         InputError: Bad settings or input.
         CasesFailedError: Some cases failed; everything else is finished.
     """
-    with claimed(settings.run_dir, settings, PLACES) as folder:
+    with claimed(settings.run_dir, settings, PLACES) as folder, recorded(folder):
         failures = _walk(folder, settings)
-    print(folder.scores if folder.scores.is_file() else folder.root)
-    if failures:
-        raise CasesFailedError(f"{len(failures)} case(s) failed, each named above; the others are finished")
+        write_costs(folder)
+        print(folder.scores if folder.scores.is_file() else folder.root)
+        if failures:
+            raise CasesFailedError(f"{len(failures)} case(s) failed, each named above; the others are finished")
 
 
 def layout_of(data: Any) -> Any:

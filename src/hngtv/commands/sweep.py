@@ -1,74 +1,117 @@
-"""`hngtv run -m`: the same command over all combinations of comma-separated values, one after the other.
+"""`hngtv run -m`: the same command over all combinations of comma-separated values and of named sweeps.
 
-All jobs are checked before the first one starts. A job that fails does not stop the others; jobs that are finished have
-nothing left to do, so a broken sweep is continued by the same command. Hydra's launchers are not used: to run jobs side
-by side, start several commands with different folds or arms.
+All jobs are checked before the first one begins. Each runs in a process of its own; one that fails or is killed does
+not stop the others, and the same command again runs what is missing. `results.csv` in the sweep folder has a row for
+each job. Which engine runs the jobs, and how many at once, is the launcher's choice (`launch.py`).
 """
 
-import itertools
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from hngtv.commands.entry import DONE, compose, report_bug, report_error
-from hngtv.commands.overrides import quote
-from hngtv.config import RunSettings, parse_settings
-from hngtv.errors import CasesFailedError, InputError
+from hngtv.commands.claim import is_claimed
+from hngtv.commands.job import GRACE_S, POLL_S, STOPPING, Job
+from hngtv.commands.launch import Ended, check_engine, launch
+from hngtv.commands.results import announce, mean_scores, write_results
+from hngtv.commands.status import KILLED, Status, read_status
+from hngtv.commands.sweep_jobs import build_jobs, read_words
+from hngtv.config import LauncherSettings
+from hngtv.run_folder import make_folder
 
-RUN_DIR = "run_dir=runs/${arm}/fold_${fold}_seed_${seed}"
-"""Where a job of a sweep goes unless told otherwise: one folder for each arm, fold and seed."""
-
-
-def run_sweep(overrides: list[str]) -> int:
-    """Run all jobs, list them with their statuses, and return the worst one.
-
-    Raises:
-        InputError: A mistake in the settings of any job, or two jobs with one run folder.
-    """
-    if not any(o.lstrip("+").startswith("run_dir=") for o in overrides):
-        overrides = [RUN_DIR, *overrides]
-    jobs = [parse_settings(RunSettings, compose("run", job)) for job in split_jobs(overrides)]
-    folders = [job.run_dir for job in jobs]
-    if len(set(folders)) < len(folders):
-        raise InputError("run_dir is the same for several jobs; leave it out, or use ${arm}, ${fold} and ${seed} in it")
-    statuses = [run_job(job) for job in jobs]
-    for job, status in zip(jobs, statuses, strict=True):
-        print(f"{job.arm} fold {job.fold} seed {job.seed}: exit status {status}, {job.run_dir}")
-    return max(statuses)
+UNKNOWN = KILLED + signal.SIGKILL
+"""Exit status of a job that nobody saw end."""
 
 
-def split_jobs(overrides: list[str]) -> list[list[str]]:
-    """The overrides of each job.
+def run_sweep(words: Sequence[str]) -> int:
+    """Run the jobs that are not finished and return the worst exit status of all.
 
     Raises:
-        InputError: An override that Hydra's grammar does not know, or one of Hydra's own settings.
+        InputError: A mistake in the settings of any job; none has begun then.
+        KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM, and the jobs at work with it.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    for override in overrides:
-        if override.lstrip("+~").startswith(("hydra.", "hydra/")):
-            raise InputError(
-                f"{override}: Hydra's own settings are not used; start several commands to run side by side"
-            )
+    sweep = read_words(words)
+    jobs = build_jobs(sweep)
+    check_engine(sweep.launcher)
+    for job in jobs:
+        announce(make_folder(job.run_dir) and job.folder, job.arm, job.fold, job.seed, job.overrides)
+    results = write_results(sweep.root)
+    missing = [job for job in jobs if not read_status(job.folder).is_finished]
+    print(f"{len(jobs)} jobs, {len(jobs) - len(missing)} of them finished: {results}", flush=True)
     try:
-        parsed = OverridesParser.create().parse_overrides([quote(o, in_sweep=True) for o in overrides])
-    except HydraException as error:
-        raise InputError(f"settings: {' '.join(str(error).split())}") from None
-    values = [
-        [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()]
-        if one.is_sweep_override()
-        else [str(one.input_line)]
-        for one in parsed
-    ]
-    return [list(job) for job in itertools.product(*values)]
+        run_jobs(missing, sweep.launcher, n_jobs=len(jobs))
+    finally:
+        write_results(sweep.root)
+    return report(jobs)
 
 
-def run_job(settings: RunSettings) -> int:
-    """Run one job of a sweep and return its exit status."""
-    from hngtv.commands import run
+def run_jobs(jobs: Sequence[Job], launcher: LauncherSettings, n_jobs: int) -> None:
+    """Run jobs and print a line as each ends; those that another process is at work on are waited for at the end.
 
+    Raises:
+        KeyboardInterrupt: Stopped.
+    """
+    counter = iter(range(n_jobs - len(jobs) + 1, n_jobs + 1))
+    with _stopped_by_signals():
+        left = list(_tell(launch(jobs, launcher, wait=False), counter, n_jobs)) if jobs else []
+        if left:
+            print(f"waiting for {len(left)} job(s) that another command is at work on", flush=True)
+            list(_tell(launch(left, launcher, wait=True), counter, n_jobs))
+        if STOPPING.is_set():
+            _wait_for_end(jobs)
+            raise KeyboardInterrupt
+
+
+def _wait_for_end(jobs: Sequence[Job]) -> None:
+    """Wait for jobs that an engine was asked to stop, up to `GRACE_S`."""
+    deadline = time.monotonic() + GRACE_S
+    while any(is_claimed(job.folder) for job in jobs) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+
+
+def report(jobs: Sequence[Job]) -> int:
+    """List what is not simply done, and return the worst exit status."""
+    statuses = [(job, read_status(job.folder)) for job in jobs]
+    for job, status in statuses:
+        if not status.is_finished:
+            print(f"{job}: {status.status}, {status.reason or 'no reason given'}; see {job.folder.output}")
+    return max(UNKNOWN if status.exit_status is None else status.exit_status for _, status in statuses)
+
+
+def _tell(ended: Iterator[Ended], counter: Iterator[int], n_jobs: int) -> Iterator[Job]:
+    """Print a line for each job that ended; yields those that were left to other processes."""
+    for job, was_ours in ended:
+        if not was_ours:
+            yield job
+        elif not STOPPING.is_set():
+            print(f"[{next(counter)}/{n_jobs}] {job}: {_in_words(job, read_status(job.folder))}", flush=True)
+
+
+def _in_words(job: Job, status: Status) -> str:
+    dice = mean_scores(job.folder).get("GTV_dice")
+    words = status.status + ("" if status.seconds is None else f" in {_time_in_words(status.seconds)}")
+    words += "" if dice is None else f", Dice {dice:.2f}"
+    return words + (f"; {status.reason}" if status.reason else "")
+
+
+def _time_in_words(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM set `STOPPING`, so that the jobs at work are ended in good order."""
+
+    def stop(*_: Any) -> None:
+        STOPPING.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        run.run(settings)
-    except (InputError, CasesFailedError) as error:
-        return report_error(error)
-    except Exception:
-        return report_bug()
-    return DONE
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        STOPPING.clear()

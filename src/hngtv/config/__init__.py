@@ -15,6 +15,15 @@ from hngtv.config.commands import (
     PrepareSettings,
     RobustnessSettings,
 )
+from hngtv.config.launchers import (
+    BasicLauncher,
+    JoblibLauncher,
+    LauncherSettings,
+    RayLauncher,
+    SubmititLocalLauncher,
+    SubmititSlurmLauncher,
+    SweepSettings,
+)
 from hngtv.config.localisers import (
     AtlasLocaliser,
     AttentionBoxSettings,
@@ -56,6 +65,7 @@ from hngtv.config.run import (
     RunSettings,
     TrainerSettings,
 )
+from hngtv.config.search import Range, SearchSettings, trial_settings
 from hngtv.config.values import Level, OnEmpty
 
 __all__ = [
@@ -63,6 +73,7 @@ __all__ = [
     "AtlasLocaliser",
     "AttentionBoxSettings",
     "AugmentSettings",
+    "BasicLauncher",
     "BenchmarkSettings",
     "BudgetSettings",
     "CoarseLocaliser",
@@ -77,6 +88,8 @@ __all__ = [
     "ImportSettings",
     "InferenceSettings",
     "IntensitySettings",
+    "JoblibLauncher",
+    "LauncherSettings",
     "Level",
     "LocaliseSettings",
     "LocaliserSettings",
@@ -92,13 +105,19 @@ __all__ = [
     "PhantomSettings",
     "PredictSettings",
     "PrepareSettings",
+    "Range",
+    "RayLauncher",
     "RobustnessSettings",
     "RoiSettings",
     "RuleLocaliser",
     "RunSettings",
+    "SearchSettings",
     "SegResNetSettings",
     "SliceLocaliser",
     "SonoNetSettings",
+    "SubmititLocalLauncher",
+    "SubmititSlurmLauncher",
+    "SweepSettings",
     "SwinUNETRSettings",
     "TrainedLocaliser",
     "TrainerSettings",
@@ -108,4 +127,5 @@ __all__ = [
     "parse_network",
     "parse_settings",
     "plain",
+    "trial_settings",
 ]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from hngtv.config.localisers import LocaliserSettings, PetRuleLocaliser, TrainedLocaliser
+from hngtv.config.localisers import LocaliserSettings, PetRuleLocaliser, SliceLocaliser, TrainedLocaliser
 from hngtv.config.networks import NetworkSettings
 from hngtv.config.values import Count, Interval, NonNegative, Positive, Share, Size, Triple, settings_group
 
@@ -15,7 +15,10 @@ Disturbance = Literal["pet_too_bright", "pet_in_bqml", "head_cut", "feet_first",
 
 @settings_group
 class DataSettings:
-    """Which cases, and the grids they are prepared on."""
+    """Which cases, and the grids they are prepared on.
+
+    `train_share` is the part of the training cases of each fold that a run learns from.
+    """
 
     name: str
     root: Path
@@ -27,6 +30,7 @@ class DataSettings:
     n_folds: Annotated[int, Field(ge=2)]
     group_by_centre: bool = False
     fold_seed: int = 0
+    train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 @settings_group
@@ -133,6 +137,13 @@ class TrainerSettings:
     n_workers: Annotated[int, Field(ge=0)]
     deterministic: bool
     checkpoint_every_s: Positive
+    n_devices: Count = 1
+    n_nodes: Count = 1
+
+    @property
+    def n_processes(self) -> int:
+        """Processes that share each batch, one for each device of each node."""
+        return self.n_devices * self.n_nodes
 
 
 @settings_group
@@ -151,7 +162,7 @@ class InferenceSettings:
 class LoggerSettings:
     """Where curves go beside the CSV file, which is always written."""
 
-    name: Literal["csv", "wandb"]
+    name: Literal["csv", "tensorboard", "wandb"]
     mode: Literal["offline", "online"] = "offline"
     project: str = "hngtv"
 
@@ -182,10 +193,24 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.budget.cpu_s is not None and self.trainer.accelerator == "cpu" and self.trainer.n_workers:
             raise ValueError("budget.cpu_s cannot see the time of loader processes: set trainer.n_workers=0")
+        self._check_batches()
         if self.fold != "all" and self.fold >= self.data.n_folds:
             raise ValueError(f"fold is {self.fold}, but there are folds 0 to {self.data.n_folds - 1} (data.n_folds)")
         if self.augment.pet_dropout > 0 and "pet_only" in self.fusions:
             raise ValueError("augment.pet_dropout leaves nothing to see where fusion is pet_only: set it to 0")
+
+    def _check_batches(self) -> None:
+        """Raise ValueError for a batch that the devices cannot share evenly."""
+        sizes = {"optimiser.batch_size": self.optimiser.batch_size}
+        if isinstance(self.localiser, SliceLocaliser):
+            sizes["localiser.batch_size"] = self.localiser.batch_size
+        n = self.trainer.n_processes
+        for key, size in sizes.items():
+            if size % n:
+                raise ValueError(
+                    f"{key} is {size}, but {n} devices share each batch (trainer.n_devices times trainer.n_nodes): "
+                    f"set a multiple of {n}"
+                )
 
     @property
     def fusions(self) -> set[str]:

@@ -1,0 +1,234 @@
+"""A sweep loses no job: each has its row, whatever becomes of it, and the same command runs what is missing."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hngtv.commands import job as job_module
+from hngtv.commands.entry import BUG, CASES_FAILED, DONE, INTERRUPTED, run_command
+from hngtv.commands.results import SCORE_COLUMNS
+from hngtv.run_folder import read_csv
+from tests import fake_job
+
+PROGRAM = (
+    "import sys; from hngtv.commands import job; from hngtv.commands.entry import main; "
+    f"job.PROGRAM = {fake_job.PROGRAM!r}; main()"
+)
+"""`hngtv` with jobs that train nothing."""
+
+
+@pytest.fixture(autouse=True)
+def fake_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job_module, "PROGRAM", fake_job.PROGRAM)
+    (tmp_path / "cases").mkdir()
+    behave({})
+
+
+def behave(behaviour: dict[str, object]) -> None:
+    Path("behaviour.json").write_text(json.dumps(behaviour))
+
+
+def words(folds: str, *more: str) -> list[str]:
+    return ["run", "-m", "data.root=cases", "arm=x", f"fold={folds}", "logger=csv", *more]
+
+
+def started(*more: str) -> subprocess.Popen:
+    """The same sweep as a command of its own."""
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, *more], stdout=subprocess.PIPE, text=True)
+
+
+def rows() -> dict[str, dict[str, str]]:
+    return {row["fold"]: row for row in read_csv(Path("runs/results.csv"), ["arm", "fold", "seed", "status"])}
+
+
+def starts() -> list[str]:
+    return [line.split()[2] for line in Path("starts.txt").read_text().splitlines()]
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(fold: str) -> bool:
+    return Path("runs/results.csv").is_file() and rows()[fold]["status"] == "running"
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2] if Path("/proc").is_dir() else True
+
+
+def pid_of(fold: int) -> int:
+    return json.loads(Path(f"runs/x/fold_{fold}_seed_0/status.json").read_text())["pid"]
+
+
+def test_a_job_that_dies_ends_neither_the_sweep_nor_disappears(capsys: pytest.CaptureFixture[str]) -> None:
+    behave({"0": "kill", "1": "segfault", "2": "bug", "3": "lose a case"})
+    assert run_command(words("0,1,2,3,4")) == 128 + signal.SIGSEGV
+    found = rows()
+    assert [row["status"] for row in found.values()] == ["failed", "failed", "failed", "done", "done"]
+    assert "killed by signal 9" in found["0"]["reason"]
+    assert "killed by signal 11" in found["1"]["reason"]
+    assert found["2"]["reason"] == "RuntimeError: out of luck"
+    assert "1 case(s) failed" in found["3"]["reason"]
+    assert found["4"]["reason"] == ""
+    assert [row["exit_status"] for row in found.values()] == ["137", "139", str(BUG), str(CASES_FAILED), str(DONE)]
+    assert found["4"]["GTV_dice"] == repr((0.04 + 0.14 + 0.24) / 3)
+    assert found["4"]["run_dir"] == "x/fold_4_seed_0"
+    assert found["0"]["GTV_dice"] == ""
+    shown = capsys.readouterr().out
+    assert "[5/5] x fold 4 seed 0: done in" in shown
+    assert "Dice 0.14" in shown
+
+    behave({})
+    assert run_command(words("0,1,2,3,4")) == DONE
+    assert starts() == ["0", "1", "2", "3", "4", "0", "1", "2", "3"], "what was missing and nothing else"
+    assert {row["status"] for row in rows().values()} == {"done"}
+    assert "[2/5] x fold 0" in capsys.readouterr().out
+
+
+def test_a_job_with_bad_input_says_why() -> None:
+    behave({"1": "bad input"})
+    assert run_command(words("0,1")) == 2
+    assert rows()["1"]["reason"] == "case x: no CT"
+
+
+def test_a_job_that_cannot_begin_is_told_by_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_module, "PROGRAM", ("-c", "import nothing_of_the_kind"))
+    assert run_command(words("0,1")) == 1
+    assert rows()["1"]["reason"] == "ModuleNotFoundError: No module named 'nothing_of_the_kind'"
+
+
+def test_a_finished_sweep_is_recognised_without_the_libraries_of_training() -> None:
+    assert run_command(words("0,1")) == DONE
+    program = (
+        "import sys; from hngtv.commands.entry import run_command; status = run_command(sys.argv[1:]); "
+        "print(status, sorted({'torch', 'numpy', 'nibabel', 'scipy', 'pytorch_lightning'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program, *words("0,1")], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert "2 jobs, 2 of them finished" in answer[0]
+    assert answer[-1] == "0 []"
+    assert starts() == ["0", "1"]
+
+
+def test_results_have_a_row_for_every_job_from_the_start_and_columns_for_every_class() -> None:
+    behave({"0": "slow"})
+    sweep = started(*words("0,1"))
+    wait_until(lambda: is_running("0"))
+    assert rows()["1"]["status"] == "waiting"
+    assert set(SCORE_COLUMNS) <= set(rows()["0"])
+    sweep.send_signal(signal.SIGTERM)
+    assert sweep.wait(30) == INTERRUPTED
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_sweep_leaves_no_job_at_work_and_goes_on_later(how: signal.Signals) -> None:
+    behave({"0": "slow"})
+    sweep = started(*words("0,1"))
+    wait_until(lambda: is_running("0"))
+    pid = pid_of(0)
+    sweep.send_signal(how)
+    assert sweep.wait(30) == (-signal.SIGKILL if how == signal.SIGKILL else INTERRUPTED)
+    wait_until(lambda: not is_alive(pid), 10)
+    behave({})
+    if how == signal.SIGKILL:
+        assert rows()["0"]["status"] == "running", "nobody was left to say otherwise"
+    else:
+        assert rows()["0"]["status"] == "failed"
+        assert starts() == ["0"]
+    assert run_command(words("0,1")) == DONE
+    assert starts() == ["0", "0", "1"]
+    assert {row["status"] for row in rows().values()} == {"done"}
+
+
+def test_two_commands_on_one_folder_share_the_jobs() -> None:
+    behave({str(fold): 1.0 for fold in range(4)})
+    both = [started(*words("0,1,2,3")) for _ in range(2)]
+    told = [sweep.communicate(timeout=120)[0] for sweep in both]
+    assert [sweep.returncode for sweep in both] == [DONE, DONE], told
+    assert sorted(starts()) == ["0", "1", "2", "3"], told
+    assert {row["status"] for row in rows().values()} == {"done"}
+
+
+def overlap() -> bool:
+    """Whether a job of `behave({...: 3.0})` began within 2 s of another."""
+    times = sorted(float(line.split()[3]) for line in Path("starts.txt").read_text().splitlines())
+    return any(later - earlier < 2 for earlier, later in itertools.pairwise(times))
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_launcher_runs_jobs_side_by_side_and_loses_none(launcher: str) -> None:
+    pytest.importorskip(launcher.partition("_")[0])
+    behave({"0": 3.0, "1": 3.0, "2": "kill"})
+    sweep = started(*words("0,1,2,3", f"launcher={launcher}", "launcher.n_jobs=2"))
+    told = sweep.communicate(timeout=120)[0]
+    assert sweep.returncode == 137, told
+    assert [row["status"] for row in rows().values()] == ["done", "done", "failed", "done"]
+    assert overlap()
+    assert told.count("done in") == 3
+    behave({})
+    again = started(*words("0,1,2,3", f"hydra/launcher={launcher}"))
+    assert "[4/4] x fold 2 seed 0: done" in again.communicate(timeout=60)[0]
+    assert again.returncode == DONE
+    assert sorted(starts()) == ["0", "1", "2", "2", "3"]
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_stopped_launcher_leaves_no_job_at_work(launcher: str) -> None:
+    pytest.importorskip(launcher.partition("_")[0])
+    behave({"0": "slow", "1": "slow"})
+    sweep = started(*words("0,1,2", f"launcher={launcher}"))
+    wait_until(lambda: is_running("0") and is_running("1"))
+    pids = [pid_of(0), pid_of(1)]
+    sweep.send_signal(signal.SIGTERM)
+    assert sweep.wait(60) == INTERRUPTED
+    wait_until(lambda: not any(map(is_alive, pids)), 10)
+    assert [row["status"] for row in rows().values()] == ["failed", "failed", "waiting"]
+
+
+def test_missing_engine_is_told_before_the_first_job(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run_command(words("0,1", "launcher=ray")) == 2
+    assert "pip install 'hngtv[ray]'" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_ray_cluster_of_two_nodes_runs_every_job() -> None:
+    """Two nodes on loopback, one processor each, so that two jobs at once need both."""
+    pytest.importorskip("ray", reason="ray is not installed (pip install 'hngtv[ray]')")
+    from ray.cluster_utils import Cluster
+
+    behave({"0": 8.0, "1": 8.0, "2": "kill"})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        more = [f"launcher.address={cluster.address}", "launcher=ray"]
+        sweep = started(*words("0,1,2,3", *more))
+        told = sweep.communicate(timeout=300)[0]
+    finally:
+        cluster.shutdown()
+    assert sweep.returncode == 137, told
+    assert [row["status"] for row in rows().values()] == ["done", "done", "failed", "done"]
+    hosts = [json.loads(path.read_text())["pid"] for path in sorted(Path("runs/x").glob("*/status.json"))]
+    assert len(set(hosts)) == 4
+    assert overlap()
