@@ -70,11 +70,25 @@ def test_manifest_of_a_folder_wins_over_its_naming(tmp_path: Path) -> None:
     assert [c.case_id for c in load_cases(tmp_path / "cases.csv")] == ["X"]
 
 
-def test_only_id_and_ct_are_needed_and_further_columns_are_ignored(tmp_path: Path) -> None:
+def test_only_id_and_ct_are_needed_and_further_columns_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "cases.csv"
     path.write_text("\ufeffcase_id,ct,age\nP1,ct.nii.gz,57\n", encoding="utf-8")
     (case,) = read_manifest(path)
-    assert case == RawCase("P1", "", tmp_path / "ct.nii.gz", None, None)
+    assert case == RawCase("P1", "", tmp_path / "ct.nii.gz", None, None, extra={"age": "57"})
+    write_manifest(tmp_path / "again.csv", [case, replace(case, case_id="P2", extra={"stage": "T2"})])
+    first, second = read_manifest(tmp_path / "again.csv")
+    assert dict(first.extra) == {"age": "57", "stage": ""}
+    assert dict(second.extra) == {"age": "", "stage": "T2"}
+    assert "ct_offset" not in (tmp_path / "again.csv").read_text()
+
+
+def test_offset_of_a_ct_comes_back(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "cases.csv", [RawCase("P1", "", tmp_path / "ct.nii.gz", None, None, ct_offset=-1024)])
+    (case,) = read_manifest(tmp_path / "cases.csv")
+    assert (case.ct_offset, dict(case.extra)) == (-1024, {})
+    (tmp_path / "cases.csv").write_text("case_id,ct,ct_offset\nP1,ct.nii.gz,much\n")
+    with pytest.raises(InputError, match="line 2: ct_offset is 'much'; expected a number of HU"):
+        read_manifest(tmp_path / "cases.csv")
 
 
 BAD_ROWS = {

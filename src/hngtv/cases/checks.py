@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hngtv.cases.manifest import RawCase
+from hngtv.cases.units import ct_fault, ct_window_note, pet_fault, suv_notes
 from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import Image, read_image
@@ -69,8 +70,12 @@ def check_case(case: RawCase, needs_pet: bool = True) -> CheckedImages:
         raise InputError(f"case {case.case_id}: no PET file beside {case.ct}; add it or leave the case out")
     ct = _read(case, case.ct)
     check_finite(case, case.ct, ct.values)
+    if case.ct_offset:
+        ct = Image(ct.values + np.float32(case.ct_offset), ct.grid, ct.digest)
     pet, warnings = _no_pet(case, ct) if case.pet is None else _read_pet(case, case.pet, ct)
     check_ct(case, ct.values)
+    if note := ct_window_note(ct.values):
+        warnings += (f"case {case.case_id}: {case.ct} {note}",)
     target = None if case.target is None else _read(case, case.target)
     labels = None if target is None else check_target(case, target, ct.grid)
     return CheckedImages(
@@ -107,6 +112,8 @@ def check_ct(case: RawCase, values: NDArray) -> None:
             f"case {case.case_id}: {case.ct} has values from {low:g} to {high:g}; "
             f"expected HU within {CT_RANGE_HU[0]:g} and {CT_RANGE_HU[1]:g}"
         )
+    if low >= AIR_BELOW_HU and (fault := ct_fault(values)):
+        raise InputError(f"case {case.case_id}: {case.ct} {fault}")
     if low >= AIR_BELOW_HU:
         raise InputError(
             f"case {case.case_id}: {case.ct} has minimum {low:g}; expected HU with air near -1000, "
@@ -120,9 +127,13 @@ def check_pet(case: RawCase, suv: NDArray[np.float32]) -> None:
     low, high = float(suv.min()), float(suv.max())
     if low < AIR_BELOW_HU:
         raise InputError(f"{where} has minimum {low:g}; expected SUV, which is not negative, but this looks like a CT")
+    if case.pet_unit == "SUV" and (fault := pet_fault(suv)):
+        raise InputError(f"{where} {fault}")
     usual = float(np.percentile(suv, MAX_SUV_PERCENTILE))
     if usual > MAX_SUV:
-        raise InputError(f"{where} has values up to {high:g}, too high for SUV; {_unit_advice(case)}")
+        raise InputError(
+            f"{where} has values up to {high:g}, too high for SUV, as in Bq/mL or counts; {_unit_advice(case)}"
+        )
     if low < NEGATIVE_SUV:
         raise InputError(f"{where} has minimum {low:g}; expected SUV, which is not negative; convert it again")
     if high < MIN_SUV:
@@ -189,6 +200,8 @@ def _read_pet(case: RawCase, path: Path, ct: Image) -> tuple[Image, tuple[str, .
         )
     warning = f"case {case.case_id}: PET covers only {covered:.0%} of the CT; the rest is taken as SUV 0"
     warnings = (warning,) if covered < COVERAGE_WARNING else ()
+    notes = [] if warnings else suv_notes(suv, ct.values, pet.grid, ct.grid)
+    warnings += tuple(f"case {case.case_id}: {path} {note}" for note in notes)
     return Image(np.maximum(suv, 0.0, out=suv), pet.grid, pet.digest), warnings
 
 

@@ -14,7 +14,7 @@ from hngtv.cases.manifest import RawCase
 from hngtv.cases.phantom import PHANTOM_VERSION, write_nifti
 from hngtv.cases.phantom_host import draw_host
 from hngtv.cases.prepare import Failure
-from hngtv.cases.store import file_stamp, pet_factor_of, source_files
+from hngtv.cases.store import file_stamp, offset_of, pet_factor_of, source_files
 from hngtv.errors import InputError
 from hngtv.run_folder import atomic_folder, make_folder, read_json, sha256_of, sweep_temporaries, write_json
 
@@ -91,7 +91,7 @@ def _embed_unless_done(case: RawCase, plan: EmbedPlan) -> RawCase:
             settings |= {"seed": plan.seed, "size": plan.size}
             write_json(temporary / RECORD_NAME, {"case_id": case.case_id, **settings, **embedded.facts, "key": key})
     ct, pet, target = (folder / f"{name}.nii.gz" for name in NAMES)
-    return replace(case, ct=ct, pet=pet, target=target, pet_unit="SUV", pet_factor=1.0)
+    return replace(case, ct=ct, pet=pet, target=target, pet_unit="SUV", pet_factor=1.0, ct_offset=0.0)
 
 
 def _write(embedded: Embedded, folder: Path) -> None:
@@ -113,4 +113,5 @@ def _is_done(case: RawCase, plan: EmbedPlan, folder: Path) -> bool:
 def _key(case: RawCase, plan: EmbedPlan) -> str:
     """A digest of the settings, and of path, size and time of the source's files."""
     stamps: dict[str, Any] = {name: file_stamp(path) for name, path in source_files(case).items() if path.exists()}
-    return sha256_of([EMBED_VERSION, PHANTOM_VERSION, plan.seed, plan.size, pet_factor_of(case), stamps])
+    values = [pet_factor_of(case), stamps, *offset_of(case)]
+    return sha256_of([EMBED_VERSION, PHANTOM_VERSION, plan.seed, plan.size, *values])

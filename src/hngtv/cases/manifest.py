@@ -3,14 +3,17 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hngtv.errors import InputError
 from hngtv.run_folder import read_csv, write_csv
 
+MANIFEST_NAME = "cases.csv"
 MANIFEST_COLUMNS = ("case_id", "centre", "ct", "pet", "target", "pet_unit", "pet_factor", "split")
+OFFSET_COLUMN = "ct_offset"
+"""Written only where a case has one."""
 PET_UNITS = ("SUV", "BQML")
 SPLITS = ("train", "test")
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -30,6 +33,8 @@ class RawCase:
         pet_unit: "SUV", or "BQML" with `pet_factor` turning Bq/mL into SUV.
         pet_factor: What PET values are multiplied by to become SUV.
         split: "train" (used in folds) or "test" (never trained on).
+        ct_offset: What is added to CT values to become HU, -1024 for a CT whose rescale intercept was not applied.
+        extra: Further columns, such as clinical data, kept as they are.
     """
 
     case_id: str
@@ -40,6 +45,8 @@ class RawCase:
     pet_unit: str = "SUV"
     pet_factor: float = 1.0
     split: str = "train"
+    ct_offset: float = 0.0
+    extra: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def find_cases(root: Path, layout: FolderLayout | None = None) -> list[RawCase]:
 
 
 def read_manifest(path: Path) -> list[RawCase]:
-    """Read a `cases.csv`; paths in it are relative to it.
+    """Read a `cases.csv`; paths in it are relative to it, and columns not known here become `extra`.
 
     Raises:
         InputError: Missing columns, duplicate or unusable ids, unknown units, splits or numbers.
@@ -89,17 +96,29 @@ def read_manifest(path: Path) -> list[RawCase]:
 
 
 def load_cases(source: Path, layout: FolderLayout | None = None) -> list[RawCase]:
-    """Cases of a manifest, of a folder with a `cases.csv`, or of a folder by its naming, in this order."""
-    if source.is_file():
-        return read_manifest(source)
-    if (source / "cases.csv").is_file():
-        return read_manifest(source / "cases.csv")
-    return find_cases(source, layout)
+    """Cases of a manifest, of a folder with a `cases.csv`, of a folder by its naming, or of a known tree.
+
+    Raises:
+        InputError: Nothing that is known, or files that must be imported first (DICOM, 4D images).
+    """
+    from hngtv.cases.layouts import recognise  # the layouts are made of what stands here
+
+    found = recognise(source, layout)
+    if found.write is not None:
+        raise InputError(
+            f"{source} is {found.layout}, whose images must be written as NIfTI first: "
+            f"hngtv import source={source} out=NEW_FOLDER/cases.csv"
+        )
+    return list(found.cases)
 
 
 def write_manifest(path: Path, cases: Sequence[RawCase]) -> None:
-    """Write a `cases.csv` with paths relative to it."""
-    write_csv(path, MANIFEST_COLUMNS, (_as_row(case, path.parent) for case in cases))
+    """Write a `cases.csv` with paths relative to it; further columns of the cases stand at its end."""
+    offset = (OFFSET_COLUMN,) if any(case.ct_offset for case in cases) else ()
+    further = tuple(dict.fromkeys(column for case in cases for column in case.extra))
+    rows = ({**case.extra, **_as_row(case, path.parent)} for case in cases)
+    known = (*MANIFEST_COLUMNS, *offset)
+    write_csv(path, (*known, *further), ({k: v for k, v in row.items() if k in known + further} for row in rows))
 
 
 def check_ids(cases: Sequence[RawCase], source: Path) -> None:
@@ -149,8 +168,20 @@ def _parse_row(path: Path, number: int, row: dict[str, str]) -> RawCase:
     ct = file_of("ct")
     if not row["case_id"] or ct is None:
         raise InputError(f"{where}: case_id and ct must not be empty")
-    centre = row.get("centre") or ""
-    return RawCase(row["case_id"], centre, ct, file_of("pet"), file_of("target"), unit, factor, split)
+    centre, known = row.get("centre") or "", {*MANIFEST_COLUMNS, OFFSET_COLUMN}
+    extra = {column: value or "" for column, value in row.items() if column and column not in known}
+    offset = _parse_offset(where, row.get(OFFSET_COLUMN) or "0")
+    return RawCase(row["case_id"], centre, ct, file_of("pet"), file_of("target"), unit, factor, split, offset, extra)
+
+
+def _parse_offset(where: str, text: str) -> float:
+    try:
+        offset = float(text)
+    except ValueError:
+        offset = float("nan")
+    if not abs(offset) < float("inf"):
+        raise InputError(f"{where}: {OFFSET_COLUMN} is {text!r}; expected a number of HU such as -1024")
+    return offset
 
 
 def _as_row(case: RawCase, folder: Path) -> dict[str, object]:
@@ -166,4 +197,5 @@ def _as_row(case: RawCase, folder: Path) -> dict[str, object]:
         "pet_unit": case.pet_unit,
         "pet_factor": case.pet_factor,
         "split": case.split,
+        OFFSET_COLUMN: case.ct_offset or "",
     }

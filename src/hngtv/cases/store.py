@@ -181,9 +181,9 @@ def array_name(level: Level, name: str) -> str:
 
 
 def folder_name(case: RawCase) -> str:
-    """Name of a case's folder in the store: its id and 8 hex digits of its files' paths and PET factor."""
+    """Name of a case's folder in the store: its id and 8 hex digits of its files' paths, PET factor and CT offset."""
     paths = {name: str(path) for name, path in source_files(case).items()}
-    return f"{case.case_id}-{sha256_of([paths, pet_factor_of(case)])[:8]}"
+    return f"{case.case_id}-{sha256_of([paths, pet_factor_of(case), *offset_of(case)])[:8]}"
 
 
 def source_files(case: RawCase) -> dict[str, Path]:
@@ -199,7 +199,8 @@ def case_digests(case: RawCase, names: Sequence[str] = ("ct", "pet", "target")) 
         OSError: A file cannot be read.
     """
     digests = {name: file_digest(path) for name, path in source_files(case).items() if name in names}
-    return digests | ({"pet_factor": repr(pet_factor_of(case))} if pet_factor_of(case) != 1.0 else {})
+    factor = {"pet_factor": repr(pet_factor_of(case))} if pet_factor_of(case) != 1.0 else {}
+    return digests | factor | ({"ct_offset": repr(case.ct_offset)} if case.ct_offset else {})
 
 
 def file_stamp(path: Path) -> dict[str, Any]:
@@ -210,6 +211,11 @@ def file_stamp(path: Path) -> dict[str, Any]:
 
 def pet_factor_of(case: RawCase) -> float:
     return case.pet_factor if case.pet_unit == "BQML" else 1.0
+
+
+def offset_of(case: RawCase) -> list[float]:
+    """The CT offset of a case for a key; nothing where there is none, so that older keys hold."""
+    return [case.ct_offset] if case.ct_offset else []
 
 
 def open_case(case: RawCase, folder: Path) -> PreparedCase | None:
@@ -256,7 +262,7 @@ def _from_record(case: RawCase, folder: Path, record: Mapping[str, Any]) -> Prep
         folder=folder,
         has_target="target" in digests,
         target_ml=(primary_ml, nodal_ml),
-        digest=sha256_of([digests, record["pet_factor"], folder.parent.name]),
+        digest=sha256_of([digests, record["pet_factor"], folder.parent.name, *offset_of(case)]),
         warnings=tuple(record["warnings"]),
         fine=_level_from_plain(record["levels"]["fine"]),
         coarse=_level_from_plain(record["levels"]["coarse"]),

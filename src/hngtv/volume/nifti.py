@@ -78,6 +78,31 @@ def write_map_like(path: Path, values: NDArray[np.float32], reference: Path) -> 
     _write_like(path, values.astype(np.float32, copy=False), reference)
 
 
+def write_image_like(path: Path, values: NDArray, reference: Path) -> None:
+    """Write an image, as `write_labels_like` writes a mask; its data type is kept."""
+    _write_like(path, values, reference)
+
+
+def write_moved(path: Path, reference: Path, motion: NDArray[np.float64]) -> None:
+    """Write the voxels of another file as they are, elsewhere in the patient.
+
+    Args:
+        path: Ends in .nii.gz or .nii.
+        reference: The file that is moved.
+        motion: 4 x 4 matrix of a rigid motion in world RAS mm.
+    """
+    source, _ = _load(reference)
+    values = np.asanyarray(source.dataobj)
+    values = values.astype(np.float32) if values.dtype == np.float64 else values
+    header = source.header.copy()
+    header.set_data_dtype(values.dtype)
+    header.set_slope_inter(1, 0)
+    image = nib.Nifti1Image(values, motion @ source.affine, header)
+    for place in (image.set_qform, image.set_sform):
+        place(image.affine, code=2)
+    save_nifti(path, image)
+
+
 def _write_like(path: Path, values: NDArray, reference: Path) -> None:
     source, _ = _load(reference)
     from_ras = nib.orientations.ornt_transform(

@@ -1,0 +1,82 @@
+"""Trees of challenges, tools and hospitals, recognised by what lies in them."""
+
+from pathlib import Path
+
+from hngtv.cases.layouts.bids import find_bids
+from hngtv.cases.layouts.decathlon import find_decathlon, read_decathlon
+from hngtv.cases.layouts.hecktor import find_hecktor
+from hngtv.cases.layouts.nnunet import find_nnunet
+from hngtv.cases.layouts.tree import Recognised, Tree, is_archive, listing, walk_tree
+from hngtv.cases.manifest import MANIFEST_NAME, FolderLayout, check_ids, find_cases, read_manifest
+from hngtv.errors import InputError
+
+FINDERS = (find_nnunet, find_decathlon, find_bids, find_hecktor)
+"""In this order, since the names of the first are the most telling."""
+
+__all__ = ["Recognised", "recognise"]
+
+
+def recognise(source: Path, layout: FolderLayout | None = None) -> Recognised:
+    """Say what a source is: a manifest, a folder with one, a folder by its naming, a known tree, or DICOM.
+
+    Args:
+        source: A cases.csv, a JSON list of images, or a folder.
+        layout: Naming of the files in a folder; one that is not the default rules out the known trees.
+    Raises:
+        InputError: None of these, an archive that was not extracted, or a tree with a fault, in one line.
+    """
+    if source.is_file():
+        return _recognise_file(source)
+    if (source / MANIFEST_NAME).is_file():
+        cases = read_manifest(source / MANIFEST_NAME)
+        return Recognised("a folder with a manifest", f"it has a {MANIFEST_NAME}", tuple(cases))
+    by_name = layout or FolderLayout()
+    try:
+        cases = find_cases(source, by_name)
+    except InputError as error:
+        if not source.is_dir() or by_name != FolderLayout() or "no case found" not in str(error):
+            raise
+    else:
+        return Recognised("a folder of cases", f"{len(cases)} files are named like {by_name.ct}", tuple(cases))
+    tree = walk_tree(source)
+    for find in FINDERS:
+        if found := find(tree):
+            check_ids(found.cases, source)
+            return _with_archives(found, tree)
+    return _recognise_dicom(tree)
+
+
+def _recognise_file(source: Path) -> Recognised:
+    if is_archive(source):
+        raise InputError(f"{source} is an archive; extract it into a folder of its own and give that folder")
+    if source.suffix.lower() == ".json":
+        return read_decathlon(source, walk_tree(source.parent))
+    return Recognised("a manifest", f"{source.name} is a table", tuple(read_manifest(source)))
+
+
+def _recognise_dicom(tree: Tree) -> Recognised:
+    known = len(tree.images) + len(tree.tables) + len(tree.jsons) + len(tree.archives)
+    if not tree.images and tree.n_files > known:
+        from hngtv.cases.dicom import convert_patients, holds_dicom  # pydicom is slow to import
+
+        if holds_dicom(tree.root):
+            return Recognised("DICOM", "its files are DICOM", write=lambda out: convert_patients(tree.root, out))
+    if tree.archives:
+        names = listing([str(tree.inside(path)) for path in tree.archives])
+        raise InputError(
+            f"no case found in {tree.root}, but archives ({names}): extract each into a folder of its own first"
+        )
+    images = listing([str(tree.inside(path)) for path in tree.images]) or "no NIfTI file"
+    raise InputError(
+        f"no case found in {tree.root}, which holds {images}: expected CASE/ct.nii.gz, HECKTOR, nnU-Net raw, a JSON "
+        "list, BIDS or DICOM; for other names set data.ct, data.pet and data.target, as in data.ct={case}_CT.nii.gz"
+    )
+
+
+def _with_archives(found: Recognised, tree: Tree) -> Recognised:
+    """Tell of archives that lie beside extracted cases."""
+    if not tree.archives:
+        return found
+    names = listing([str(tree.inside(path)) for path in tree.archives])
+    note = f"{len(tree.archives)} archive(s) were not read: {names}; extract those whose cases are missing"
+    return Recognised(found.layout, found.why, found.cases, (*found.notes, note), found.write)
