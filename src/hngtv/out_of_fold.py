@@ -73,6 +73,8 @@ class Used:
 def training_key(cases: Sequence[PreparedCase], settings: RunSettings) -> str:
     """Digest of what every stage depends on: the training cases, the intensities, the training settings."""
     trainer = {**plain(settings.trainer), "n_workers": None, "checkpoint_every_s": None}
+    if settings.trainer.n_processes == 1:  # as before there could be several
+        del trainer["n_devices"], trainer["n_nodes"]
     shared = [settings.intensity, settings.augment, settings.loss, settings.optimiser, settings.budget]
     identities = sorted((case.case_id, case.centre, case.digest) for case in cases)
     return sha256_of([TRAINING_VERSION, identities, settings.seed, trainer, *map(plain, shared)])

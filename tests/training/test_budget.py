@@ -42,7 +42,7 @@ def walk(budget: BudgetCallback, clock: Clock, costs_s: Iterable[float], first_s
     module = Stage(budget.total_steps)
     for step, cost_s in enumerate(costs_s, start=first_step):
         clock.now += cost_s
-        trainer: Any = SimpleNamespace(should_stop=False, global_step=step)
+        trainer: Any = SimpleNamespace(should_stop=False, global_step=step, world_size=1)
         budget.on_train_batch_end(trainer, module)
         if trainer.should_stop:
             return step, module
@@ -83,7 +83,7 @@ def test_seconds_count_over_a_kill() -> None:
     module = Stage(first.total_steps)
     for step in range(1, 9):
         clock.now += 1
-        first.on_train_batch_end(SimpleNamespace(should_stop=False, global_step=step), module)  # type: ignore[arg-type]
+        first.on_train_batch_end(SimpleNamespace(should_stop=False, global_step=step, world_size=1), module)  # type: ignore[arg-type]
     state = first.state_dict()
     clock.now += 3  # lost with the killed process
     later = Clock(now=3.0)

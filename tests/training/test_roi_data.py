@@ -183,10 +183,19 @@ def test_crop_of_a_network_of_slices_has_as_many_slices_as_set(prepared: list[Pr
 @given(st.integers(0, 20), st.integers(1, 5), st.integers(0, 20))
 def test_sampler_goes_on_where_it_was(n_steps: int, batch_size: int, done: int) -> None:
     n_items = n_steps * batch_size
-    whole_stream = list(ResumableSampler(0, n_items))
-    resumed = ResumableSampler(min(done, n_steps) * batch_size, n_items)
+    whole_stream = list(ResumableSampler(0, batch_size, n_items))
+    resumed = ResumableSampler(min(done, n_steps), batch_size, n_items)
     assert whole_stream[min(done, n_steps) * batch_size :] == list(resumed)
     assert len(resumed) == n_items
+
+
+@given(st.integers(0, 9), st.integers(1, 3), st.integers(1, 4), st.integers(0, 9))
+def test_shares_of_all_processes_are_the_batches_of_one(n_steps: int, share: int, n_processes: int, done: int) -> None:
+    batch_size = share * n_processes
+    n_items = n_steps * batch_size
+    shares = [list(ResumableSampler(done, batch_size, n_items, rank, n_processes)) for rank in range(n_processes)]
+    joined = [item for step in range(len(shares[0]) // share) for own in shares for item in own[step * share :][:share]]
+    assert joined == list(ResumableSampler(done, batch_size, n_items))
 
 
 def test_resumed_datamodule_serves_the_same_batches(prepared: list[PreparedCase]) -> None:

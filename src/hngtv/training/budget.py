@@ -20,14 +20,12 @@ SAFETY = 0.98
 
 def training_clock(accelerator: str) -> Callable[[], float]:
     """The clock of a time budget: user + system seconds of this process, or elapsed seconds on a GPU."""
-    if accelerator == "cpu":
-        return time.process_time
+    return time.process_time if accelerator == "cpu" else _gpu_time
 
-    def elapsed() -> float:
-        torch.cuda.synchronize()
-        return time.perf_counter()
 
-    return elapsed
+def _gpu_time() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 class BudgetCallback(pl.Callback):
@@ -36,6 +34,9 @@ class BudgetCallback(pl.Callback):
 
     With a time budget the number of steps is planned from the cost of the first steps, and corrected after each step,
     since the speed of a machine drifts. A killed training goes on with plan and seconds of its last checkpoint.
+
+    Where several processes train, their seconds are added up, the first one plans, and the others follow it. Steps and
+    seconds are left in the trainer's metrics, which come back from a spawned process.
 
     Args:
         budget: Of this stage.
@@ -51,13 +52,18 @@ class BudgetCallback(pl.Callback):
         self.total_steps = budget.steps or PROVISIONAL_STEPS
         self.started = clock()
         self.earlier_s = 0.0
+        self.others_s = 0.0
         self.warm_s: float | None = None
         self.timed_s = 0.0
         self.timed_steps = 0
 
     @property
     def used_s(self) -> float:
-        return self.earlier_s + self.clock() - self.started
+        return self.earlier_s + self.clock() - self.started + self.others_s
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.world_size > 1:
+            self.started = self.clock()  # a spawned process has a clock of its own
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StageModule)
@@ -66,10 +72,28 @@ class BudgetCallback(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, StageModule)
         if self.budget.cpu_s is not None:
+            self._add_up(trainer)
             self._correct_plan(trainer.global_step, self.budget.cpu_s * SAFETY)
+            if trainer.world_size > 1:
+                self.total_steps = int(trainer.strategy.broadcast(self.total_steps))
             pl_module.total_steps = self.total_steps
         if trainer.global_step >= self.total_steps:
             trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._add_up(trainer)
+        left = {"steps": trainer.global_step, "used_s": self.used_s}
+        trainer.callback_metrics.update(
+            {name: torch.tensor(value, dtype=torch.float64) for name, value in left.items()}
+        )
+
+    def _add_up(self, trainer: pl.Trainer) -> None:
+        """Note the seconds of the other processes."""
+        if trainer.world_size > 1:
+            own_s = self.clock() - self.started
+            seconds = torch.tensor(own_s, dtype=torch.float64, device=trainer.strategy.root_device)
+            sum_s = trainer.strategy.reduce(seconds, reduce_op="sum")
+            self.others_s = float(sum_s) - own_s
 
     def _correct_plan(self, step: int, budget_s: float) -> None:
         used_s = self.used_s
@@ -92,6 +116,7 @@ class BudgetCallback(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self.earlier_s = state_dict["used_s"]
+        self.others_s = 0.0
         self.started = self.clock()
         self.timed_s = state_dict["timed_s"]
         self.timed_steps = int(state_dict["timed_steps"])

@@ -49,8 +49,9 @@ class CurveWriter(pl.Callback):
         self.rows += [{"step": step, "name": name, "value": f"{value:.6g}"} for name, value in means.items()]
         self.sums, self.n_steps = {}, 0
 
-    def on_train_end(self, *_: Any) -> None:
-        write_csv(self.path, CURVE_COLUMNS, self.rows)
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            write_csv(self.path, CURVE_COLUMNS, self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": list(self.rows), "sums": dict(self.sums), "n_steps": self.n_steps}

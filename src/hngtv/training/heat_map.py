@@ -18,7 +18,8 @@ from hngtv.config import OptimiserSettings, parse_network, parse_settings
 from hngtv.networks.build import build_network
 from hngtv.networks.heat_map import heat_logits_of, log_sides_of
 from hngtv.networks.output import SegmentationNetwork
-from hngtv.training.stage import StageModule
+from hngtv.training.processes import gather_batch, own_share
+from hngtv.training.stage import StageModule, gather_output
 from hngtv.volume.components import components
 
 ALPHA = 2
@@ -163,9 +164,10 @@ class HeatMapModule(StageModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of images (N, C, X, Y, Z) and labels (N, 1, X, Y, Z)."""
         images, labels = batch
-        target = draw_targets(labels, self.spacing_mm, self.sigma_mm)
-        heat, extent = heat_map_loss(self.network.run(images).logits, target, self.extent_weight)
+        logits = gather_output(self.network.run(images)).logits
+        target = draw_targets(gather_batch(labels), self.spacing_mm, self.sigma_mm)
+        heat, extent = heat_map_loss(logits, target, self.extent_weight)
         self.log("train/loss", heat + extent)
         self.log("train/heat", heat)
         self.log("train/extent", extent)
-        return heat + extent
+        return own_share(heat + extent)

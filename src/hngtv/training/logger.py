@@ -1,104 +1,130 @@
-"""Weights & Biases beside the curves' CSV file: offline by default, silent, and never in the way of a run."""
+"""What shows a run beside its CSV files, which are always written and are the truth: W&B, TensorBoard, or nothing.
+
+None of them asks, and none is in the way of a run: a failure is told once in the log, and the run goes on.
+"""
 
 import contextlib
 import logging
-import netrc
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 
 from hngtv.config import LoggerSettings
-
-INIT_TIMEOUT_S = 20
-"""How long an online run waits for the server before it goes on offline. Source: our choice."""
+from hngtv.run_folder import read_csv
 
 log = logging.getLogger(__name__)
 
 
-class TolerantLogger(WandbLogger):
-    """Passes figures to W&B while it works; a failure is told once and does not stop the training."""
+@dataclass(frozen=True)
+class RunName:
+    """How a run is found among others.
 
-    has_failed = False
+    Attributes:
+        name: Of the run itself.
+        group: Of the runs it belongs to: its sweep, or else its arm.
+        job: What the runs of a group differ in: the arm.
+        tags: Further words to filter by.
+    """
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        try:
-            super().log_metrics(metrics, step)
-        except Exception as error:
-            if not self.has_failed:
-                log.warning("W&B: figures are no longer sent (%s); curves.csv has them all", error)
-            self.has_failed = True
+    name: str
+    group: str = ""
+    job: str = ""
+    tags: tuple[str, ...] = ()
 
 
 class RunLogger:
-    """The logger of a whole run: one W&B run for all its stages, or nothing.
+    """The logger of a whole run with all its stages; this one shows nothing, so that only the CSV files are left.
 
-    Args:
-        wandb_run: From `wandb.init`; None where only the CSV files are written.
+    Subclasses say how: in `_values`, `_table`, `_image` and `_line`, which may fail.
     """
 
-    def __init__(self, wandb_run: Any = None) -> None:
-        self.wandb_run = wandb_run
+    has_failed = False
 
     def stage(self, label: str) -> Logger | None:
         """A Lightning logger that puts the stage's name before its curves; None for CSV only."""
-        return TolerantLogger(experiment=self.wandb_run, prefix=label) if self.wandb_run is not None else None
+        return None
 
     def summarise(self, values: Mapping[str, float]) -> None:
-        """Put final figures into the run's summary; a failure is only logged."""
-        if self.wandb_run is None:
-            return
+        """Show final figures."""
+        self._try("the summary", self._summary, values)
+
+    def send_curves(self, label: str, path: Path) -> None:
+        """Show the curves of a stage that was trained in processes of its own, from its CSV file."""
+        self._try("curves", self._curves, label, path)
+
+    def show_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        self._try(f"table {name}", self._table, name, columns, rows)
+
+    def show_image(self, name: str, path: Path, caption: str = "") -> None:
+        """Show a PNG file."""
+        self._try(f"image {name}", self._image, name, path, caption)
+
+    def show_line(self, name: str, x: tuple[str, Sequence[float]], y: tuple[str, Sequence[float]]) -> None:
+        """Show a curve, each axis with its name."""
+        self._try(f"curve {name}", self._line, name, x, y)
+
+    def close(self) -> None:
+        """End the run, so that the next one in this process is another."""
+
+    def _summary(self, values: Mapping[str, float]) -> None: ...
+
+    def _curves(self, label: str, path: Path) -> None:
+        by_step: dict[int, dict[str, float]] = {}
+        for row in read_csv(path, ("step", "name", "value")):
+            by_step.setdefault(int(row["step"]), {})[row["name"]] = float(row["value"])
+        stage = self.stage(label)
+        for step, values in by_step.items():
+            if stage is not None:
+                stage.log_metrics(values, step)
+
+    def _table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
+
+    def _image(self, name: str, path: Path, caption: str) -> None: ...
+
+    def _line(self, name: str, x: tuple[str, Sequence[float]], y: tuple[str, Sequence[float]]) -> None: ...
+
+    def _try(self, what: str, show: Any, *arguments: Any) -> None:
         try:
-            self.wandb_run.summary.update(dict(values))
+            show(*arguments)
         except Exception as error:
-            log.warning("W&B: the summary was not written (%s)", error)
+            if not self.has_failed:
+                log.warning("%s: %s not shown (%s); the run's own files have everything", self._name, what, error)
+            self.has_failed = True
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__.removesuffix("Logger")
 
 
 @contextlib.contextmanager
-def open_logger(settings: LoggerSettings, folder: Path, name: str, config: Mapping[str, Any]) -> Iterator[RunLogger]:
-    """The logger of a run, finished on exit; everything W&B writes stays in `folder`.
+def open_logger(
+    settings: LoggerSettings, folder: Path, name: RunName | str, config: Mapping[str, Any]
+) -> Iterator[RunLogger]:
+    """The logger of a run, closed on exit; everything it writes stays in `folder`.
 
-    A run without network or account, or with a broken W&B, goes on with the CSV files alone.
+    Raises:
+        InputError: TensorBoard is asked for and not installed.
     """
-    wandb_run = _start(settings, folder, name, config) if settings.name == "wandb" else None
+    logger = _open(settings, folder, RunName(name) if isinstance(name, str) else name, config)
     try:
-        yield RunLogger(wandb_run)
+        yield logger
     finally:
-        if wandb_run is not None:
-            with contextlib.suppress(Exception):
-                wandb_run.finish()
+        with contextlib.suppress(Exception):
+            logger.close()
 
 
-def _start(settings: LoggerSettings, folder: Path, name: str, config: Mapping[str, Any]) -> Any:
-    for variable in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR"):
-        os.environ[variable] = str(folder / "wandb")
-    os.environ["WANDB_SILENT"] = "true"
-    mode = settings.mode
-    if mode == "online" and not _has_account():
-        log.warning("W&B: no API key found, so this run is kept offline; wandb sync sends it later")
-        mode = "offline"
-    for attempt in dict.fromkeys((mode, "offline")):
-        try:
-            return _connect(settings.project, folder, name, config, attempt)
-        except Exception as error:
-            log.warning("W&B: could not start %s (%s); the run goes on", attempt, error)
-    return None
+def _open(settings: LoggerSettings, folder: Path, name: RunName, config: Mapping[str, Any]) -> RunLogger:
+    match settings.name:
+        case "wandb":
+            from hngtv.training.wandb_logger import start_wandb
 
+            return start_wandb(settings, folder, name, config) or RunLogger()
+        case "tensorboard":
+            from hngtv.training.tensorboard_logger import open_tensorboard
 
-def _connect(project: str, folder: Path, name: str, config: Mapping[str, Any], mode: Any) -> Any:
-    import wandb
-
-    folder.mkdir(parents=True, exist_ok=True)
-    quiet = wandb.Settings(init_timeout=INIT_TIMEOUT_S, console="off", silent=True)
-    return wandb.init(project=project, name=name, dir=str(folder), config=dict(config), mode=mode, settings=quiet)
-
-
-def _has_account() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return any("wandb" in host for host in netrc.netrc().hosts)
-    except (OSError, netrc.NetrcParseError):
-        return False
+            return open_tensorboard(folder)
+        case "csv":
+            return RunLogger()

@@ -150,17 +150,33 @@ def _holds(roi: Slices, voxels: NDArray[np.int16]) -> NDArray[np.bool_]:
 
 
 class ResumableSampler(Sampler[int]):
-    """Items in order from a start; its length stays that of the whole stream, as Lightning expects on resume."""
+    """Items in order from a step on; its length stays that of the whole stream, as Lightning expects on resume.
 
-    def __init__(self, start: int, n_items: int) -> None:
-        self.start = start
+    Of each batch a process takes its share: joined in the order of the processes, these are the batch of one process.
+
+    Args:
+        start_step: Batches already done.
+        batch_size: Of all processes together, a multiple of their number.
+        n_items: Of the whole stream.
+        rank: Of this process.
+        n_processes: That share each batch.
+    """
+
+    def __init__(self, start_step: int, batch_size: int, n_items: int, rank: int = 0, n_processes: int = 1) -> None:
+        self.start_step = start_step
+        self.batch_size = batch_size
         self.n_items = n_items
+        self.rank = rank
+        self.n_processes = n_processes
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, self.n_items))
+        share = self.batch_size // self.n_processes
+        for first in range(self.start_step * self.batch_size, self.n_items, self.batch_size):
+            own = first + self.rank * share
+            yield from range(own, min(own + share, self.n_items))
 
     def __len__(self) -> int:
-        return self.n_items
+        return self.n_items // self.n_processes
 
 
 class RoiCropDataModule(pl.LightningDataModule):
@@ -168,7 +184,7 @@ class RoiCropDataModule(pl.LightningDataModule):
 
     Args:
         crops: The stream of crops, or of slices.
-        batch_size: Crops per step.
+        batch_size: Crops per step, of all processes together.
         start_step: Steps already done, when a killed run goes on.
         n_workers: Loader processes; 0 loads in the training process.
     """
@@ -181,10 +197,11 @@ class RoiCropDataModule(pl.LightningDataModule):
         self.n_workers = n_workers
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        rank, n_processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(
             self.crops,
-            batch_size=self.batch_size,
-            sampler=ResumableSampler(self.start_step * self.batch_size, len(self.crops)),
+            batch_size=self.batch_size // n_processes,
+            sampler=ResumableSampler(self.start_step, self.batch_size, len(self.crops), rank, n_processes),
             num_workers=self.n_workers,
             persistent_workers=self.n_workers > 0,
             pin_memory=self.n_workers > 0,

@@ -1,6 +1,7 @@
 """Stage 1 by slices: a SonoNet, gated or plain, that tells whether an axial slice holds tumour."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from hngtv.config import OptimiserSettings, SonoNetSettings, parse_settings
 from hngtv.networks.slices import build_classifier, enlarge
 from hngtv.networks.sononet import SonoNet, classification_loss
+from hngtv.training.processes import gather_batch, own_share
 from hngtv.training.stage import StageModule
 
 
@@ -48,7 +50,8 @@ class SliceClassificationModule(StageModule):
         """Loss of slices (N, C, X, Y) and classes (N,)."""
         images, classes = batch
         output = self.network.run(enlarge(images, self.zoom))
-        loss = classification_loss(output, classes)
+        output = replace(output, heads=tuple(map(gather_batch, output.heads)))
+        loss = classification_loss(output, gather_batch(classes))
         self.log("train/loss", loss)
-        self.log("train/accuracy", (output.logits.argmax(dim=1) == classes).float().mean())
-        return loss
+        self.log("train/accuracy", (output.logits.argmax(dim=1) == classes).float().mean(), sync_dist=True)
+        return own_share(loss)

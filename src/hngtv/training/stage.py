@@ -1,6 +1,7 @@
 """What the trained stages share: an optimiser and its plan; and, for those that segment, network and loss."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,8 +9,9 @@ from torch import Tensor, nn
 
 from hngtv.config import LossSettings, OptimiserSettings, parse_network, parse_settings
 from hngtv.networks.build import build_network
-from hngtv.networks.output import SegmentationNetwork
+from hngtv.networks.output import NetworkOutput, SegmentationNetwork
 from hngtv.training.losses import SupervisedLoss
+from hngtv.training.processes import gather_batch, own_share
 from hngtv.training.schedule import build_optimiser, build_schedule
 
 
@@ -73,9 +75,14 @@ class SegmentationStage(StageModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of images (N, C, X, Y, Z) and labels (N, 1, X, Y, Z); mean alphas are logged beside it."""
         images, target = batch
-        output = self.network.run(images)
-        loss = self.loss(output, self.classes_of(target))
+        output = gather_output(self.network.run(images))
+        loss = self.loss(output, self.classes_of(gather_batch(target)))
         self.log("train/loss", loss)
         for name, alpha in output.attention.items():
-            self.log(f"attention/{name}", alpha.detach().mean())
-        return loss
+            self.log(f"attention/{name}", alpha.detach().mean(), sync_dist=True)
+        return own_share(loss)
+
+
+def gather_output(output: NetworkOutput) -> NetworkOutput:
+    """What the networks of all processes said of the global batch, but for the attention."""
+    return replace(output, logits=gather_batch(output.logits), auxiliary=tuple(map(gather_batch, output.auxiliary)))

@@ -1,9 +1,10 @@
 """Training of one stage in its own folder: planned, killable at any moment, resumed where it was, done once."""
 
+import contextlib
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,19 +12,23 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from hngtv.config import BudgetSettings, OptimiserSettings, TrainerSettings, plain
 from hngtv.networks.build import count_parameters, to_fast_layout
 from hngtv.run_folder import make_folder, read_json, write_json
 from hngtv.training.attention_history import AttentionHistory, WatchedCrop
+from hngtv.training.averaging import AveragedWeights
 from hngtv.training.budget import BudgetCallback, training_clock
 from hngtv.training.checkpoint import AtomicCheckpointIO, RandomState, checkpoint_step, save_weights
 from hngtv.training.curves import CurveWriter
 from hngtv.training.logger import RunLogger
+from hngtv.training.processes import NodeCheckpoint, ProcessSetup, build_strategy
 from hngtv.training.roi_data import RoiCropDataModule, TrainingCrops
 from hngtv.training.slice_data import TrainingSlices
 from hngtv.training.stage import StageModule
+from hngtv.training.validation import Validation, ValidationDice
 
 ENDLESS = 10**7
 """Steps of crops to draw from where time ends the training."""
@@ -79,6 +84,7 @@ class StagePlan:
         budget: Steps or seconds for this stage alone.
         seed: Of weights, order and augmentation.
         watched: A crop whose alphas are kept; None for none.
+        validation: Cases whose Dice is reported on the way, by a stage that segments and trains in one process.
     """
 
     label: str
@@ -90,6 +96,7 @@ class StagePlan:
     trainer: TrainerSettings
     seed: int
     watched: WatchedCrop | None = None
+    validation: Validation | None = None
 
 
 def train_stage(folder: StageFolder, plan: StagePlan, logger: RunLogger) -> dict[str, Any]:
@@ -117,19 +124,40 @@ def train_stage(folder: StageFolder, plan: StagePlan, logger: RunLogger) -> dict
     start = checkpoint_step(folder.checkpoint) if folder.checkpoint.exists() else 0
     crops = plan.build_crops((plan.budget.steps or ENDLESS) * plan.optimiser.batch_size)
     log.info("%s: training from step %d, crops of %s voxels", plan.label, start, crops.size)
+    trained = _fit(folder, plan, module, budget, crops, start, logger)
+    return _finish(folder, plan, module, trained, crops)
+
+
+def _fit(
+    folder: StageFolder,
+    plan: StagePlan,
+    module: StageModule,
+    budget: BudgetCallback,
+    crops: TrainingCrops | TrainingSlices,
+    start: int,
+    logger: RunLogger,
+) -> Mapping[str, Any]:
+    """Train the module, here or in processes of its own; what `BudgetCallback` leaves."""
+    settings = plan.trainer
+    is_shared = settings.n_processes > 1
+    setup = ProcessSetup(settings, start, plan.seed) if is_shared else None
     trainer = pl.Trainer(
-        **_trainer_arguments(plan.trainer, plan.optimiser),
-        callbacks=_callbacks(folder, plan, budget),
-        logger=logger.stage(plan.label) or False,
+        **_trainer_arguments(settings, plan.optimiser),
+        strategy=build_strategy(settings, module),
+        callbacks=[*([setup] if setup else []), *_callbacks(folder, plan, budget)],
+        logger=False if is_shared else logger.stage(plan.label) or False,
         enable_progress_bar=sys.stderr.isatty(),
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
     )
-    data = RoiCropDataModule(crops, plan.optimiser.batch_size, start, plan.trainer.n_workers)
+    data = RoiCropDataModule(crops, plan.optimiser.batch_size, start, settings.n_workers)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=folder.checkpoint if start else None, weights_only=True)
+        with setup.watch(trainer) if setup else contextlib.nullcontext():
+            trainer.fit(module, datamodule=data, ckpt_path=folder.checkpoint if start else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C and SIGTERM, with a status that says nothing
         raise KeyboardInterrupt from None
-    return _finish(folder, plan, module, trainer.global_step, budget.used_s, crops)
+    if is_shared:  # W&B does not follow into spawned processes
+        logger.send_curves(plan.label, folder.curves)
+    return trainer.callback_metrics
 
 
 def _seeded_module(plan: StagePlan, total_steps: int) -> StageModule:
@@ -143,7 +171,9 @@ def _seeded_module(plan: StagePlan, total_steps: int) -> StageModule:
 def _trainer_arguments(settings: TrainerSettings, optimiser: OptimiserSettings) -> dict[str, Any]:
     return {
         "accelerator": settings.accelerator,
-        "devices": 1,
+        "devices": settings.n_devices,
+        "num_nodes": settings.n_nodes,
+        "sync_batchnorm": settings.n_processes > 1 and settings.accelerator == "gpu",
         "precision": choose_precision(settings),
         "deterministic": settings.deterministic,
         "max_epochs": 1,
@@ -175,7 +205,7 @@ def has_bf16_units(accelerator: str) -> bool:
 
 
 def _callbacks(folder: StageFolder, plan: StagePlan, budget: BudgetCallback) -> list[pl.Callback]:
-    checkpoint = ModelCheckpoint(
+    checkpoint = NodeCheckpoint(
         folder.root,
         filename=folder.checkpoint.stem,
         train_time_interval=timedelta(seconds=plan.trainer.checkpoint_every_s),
@@ -183,6 +213,7 @@ def _callbacks(folder: StageFolder, plan: StagePlan, budget: BudgetCallback) -> 
     )
     curves = CurveWriter(folder.curves, plan.label)
     watcher = [AttentionHistory(folder.attention, plan.watched)] if plan.watched is not None else []
+    averaged = AveragedWeights(plan.optimiser.ema_decay)
     bar = [TQDMProgressBar()] if sys.stderr.isatty() else []
     return [
         budget,
@@ -190,36 +221,20 @@ def _callbacks(folder: StageFolder, plan: StagePlan, budget: BudgetCallback) -> 
         RandomState(),
         *watcher,
         *bar,
-        WeightAveraging(avg_fn=ema(plan.optimiser.ema_decay)),
+        averaged,
+        *([ValidationDice(plan.validation, averaged)] if plan.validation is not None else []),
         checkpoint,
     ]
-
-
-def ema(decay: float) -> Callable[..., torch.Tensor]:
-    """Moving average of weights whose memory grows to `decay`, so that it forgets the start of a short training.
-
-    Lightning averages the running statistics of batch normalisation along, so they stay those of the averaged weights.
-    Integers, such as the position index of shifted-window attention, are kept: their average would be rounded down.
-    """
-
-    def average(averaged: torch.Tensor, current: torch.Tensor, n_averaged: Any) -> torch.Tensor:
-        if not averaged.is_floating_point():
-            return current
-        n = int(n_averaged)
-        momentum = min(decay, (1 + n) / (10 + n))
-        return averaged * momentum + current * (1 - momentum)
-
-    return average
 
 
 def _finish(
     folder: StageFolder,
     plan: StagePlan,
     module: StageModule,
-    steps: int,
-    used_s: float,
+    trained: Mapping[str, Any],
     crops: TrainingCrops | TrainingSlices,
 ) -> dict[str, Any]:
+    steps, used_s = int(trained["steps"]), float(trained["used_s"])
     save_weights(folder.weights, module.network)
     record = {
         "key": plan.key,

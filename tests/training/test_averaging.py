@@ -1,24 +1,25 @@
 """The average of the weights."""
 
+from functools import partial
+
 import torch
-from pytorch_lightning.callbacks import WeightAveraging
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from hngtv.training.trainer import ema
+from hngtv.training.averaging import AveragedWeights, ema
 
 
 def test_average_forgets_the_start_and_settles_at_its_decay() -> None:
-    average = ema(0.99)
+    average = partial(ema, decay=0.99)
     start, now = torch.zeros(1), torch.ones(1)
     assert average(start, now, 0).item() > 0.8
     assert abs(average(start, now, 10**6).item() - 0.01) < 1e-6
 
 
 def test_statistics_of_batch_normalisation_are_averaged_with_the_weights() -> None:
-    assert WeightAveraging(avg_fn=ema(0.5))._use_buffers
+    assert AveragedWeights(0.5)._use_buffers
     network = nn.BatchNorm3d(2)
-    averaged = AveragedModel(network, avg_fn=ema(0.5), use_buffers=True)
+    averaged = AveragedModel(network, avg_fn=partial(ema, decay=0.5), use_buffers=True)
     for value in (1.0, 3.0):
         for name in ("weight", "running_mean", "running_var"):
             network.state_dict()[name].fill_(value)
@@ -34,7 +35,7 @@ def test_integers_are_kept() -> None:
     index = torch.arange(2000)
     network = nn.Module()
     network.register_buffer("index", index.clone())
-    averaged = AveragedModel(network, avg_fn=ema(0.999), use_buffers=True)
+    averaged = AveragedModel(network, avg_fn=partial(ema, decay=0.999), use_buffers=True)
     for _ in range(20):
         averaged.update_parameters(network)
     assert torch.equal(averaged.module.state_dict()["index"], index)
