@@ -1,0 +1,63 @@
+"""From a folder of DICOM files to cases: CT in HU, PET in SUV, outlines on the CT grid.
+
+What each kind of bad input gets stands in docs/dicom.md. pydicom and highdicom come with the extra `dicom`.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hngtv.cases.manifest import RawCase
+from hngtv.errors import InputError
+
+if TYPE_CHECKING:
+    from hngtv.cases.dicom.convert import DicomChoices
+
+MAGIC = b"DICM"
+MAGIC_AT = 128
+FILES_PER_FOLDER = 3
+FOLDERS_LOOKED_AT = 200
+"""How far `holds_dicom` looks: enough for a tree of patients with notes beside them. Source: our choice."""
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a few files of a tree show one in DICOM form; reads some bytes of each and needs no library."""
+    return any(_is_dicom(path) for path in _first_files(folder))
+
+
+def convert_patients(source: Path, out: Path, choices: "DicomChoices | None" = None) -> tuple[list[RawCase], list[str]]:
+    """Convert all patients of a tree, in any order of files; one that fails does not stop the others.
+
+    Writes `out/<case_id>/{ct,pet,gtv}.nii.gz` and `dicom.json`; a case that stands there finished, from the same
+    files with the same choices, is not converted again. A case without a PET or outlines lacks that file.
+
+    Returns:
+        The finished cases, and one line for each failure or, beginning with "warning: ", for what is odd but usable.
+    Raises:
+        InputError: `source` is no folder, `out` cannot be written, or pydicom is not installed.
+    """
+    try:
+        from hngtv.cases.dicom import convert
+    except ModuleNotFoundError as error:
+        if error.name not in ("pydicom", "highdicom", "skimage"):
+            raise
+        raise InputError(f"{source} is DICOM, and {error.name} is not installed: pip install 'hngtv[dicom]'") from None
+    return convert.convert_patients(source, out, choices)
+
+
+def _first_files(folder: Path) -> Iterator[Path]:
+    for n_folders, (path, folders, files) in enumerate(os.walk(folder)):
+        if n_folders >= FOLDERS_LOOKED_AT:
+            return
+        folders.sort()
+        yield from (Path(path) / name for name in sorted(files)[:FILES_PER_FOLDER])
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(MAGIC_AT)
+            return stream.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False

@@ -1,0 +1,182 @@
+"""Patients of a DICOM tree written as cases, each whole or not at all."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from hngtv.cases.dicom.choose import Scan, choose_scan, find_split_patients, lone_outlines
+from hngtv.cases.dicom.find import NO_PATIENT, Series, Tree, find_series
+from hngtv.cases.dicom.geometry import Stack, read_values, stack_series
+from hngtv.cases.dicom.names import OutlinePatterns, case_id_of
+from hngtv.cases.dicom.outlines import OutlineFile, draw_target
+from hngtv.cases.dicom.read import quiet_pydicom, shown
+from hngtv.cases.dicom.rtstruct import read_rtstruct
+from hngtv.cases.dicom.seg import read_seg
+from hngtv.cases.dicom.suv import find_suv
+from hngtv.cases.manifest import RawCase
+from hngtv.cases.phantom import write_nifti
+from hngtv.errors import InputError
+from hngtv.run_folder import atomic_folder, make_folder, read_json, sha256_of, sweep_temporaries, write_json
+
+CONVERT_VERSION = 1
+"""Raised whenever the same files give other values, so that older cases are converted again."""
+RECORD_NAME = "dicom.json"
+READERS = {"rtstruct": read_rtstruct, "seg": read_seg}
+
+
+@dataclass(frozen=True)
+class DicomChoices:
+    """What a user may choose.
+
+    Attributes:
+        patterns: Which names mean GTVp and GTVn.
+        hide_ids: Make case ids of a digest instead of the patient id.
+    """
+
+    patterns: OutlinePatterns = field(default_factory=OutlinePatterns)
+    hide_ids: bool = False
+
+
+def convert_patients(source: Path, out: Path, choices: DicomChoices | None = None) -> tuple[list[RawCase], list[str]]:
+    """See `hngtv.cases.dicom.convert_patients`."""
+    choices = choices or DicomChoices()
+    with quiet_pydicom():
+        tree = find_series(source, out.resolve())
+        if not tree.patients:
+            raise InputError("; ".join([f"no CT, PET or outlines found in {shown(source)}", *tree.lines[:1]]))
+        sweep_temporaries(make_folder(out))
+        ids = _case_ids(tree.patients, choices.hide_ids)
+        faults = find_split_patients(tree.patients, ids)
+        cases, lines = [], list(tree.lines)
+        for patient in tqdm(tree.patients, desc="converting", unit="patient", disable=None):
+            try:
+                if patient in faults:
+                    raise InputError(faults[patient])
+                case, warnings = _convert(tree, patient, out / ids[patient], choices)
+            except InputError as error:
+                lines.append(f"case {ids[patient]}: {error}")
+            except (OSError, MemoryError) as error:
+                lines.append(f"case {ids[patient]}: {type(error).__name__}: {error}")
+            else:
+                cases.append(case)
+                lines += [f"warning: case {case.case_id}: {line}" for line in warnings]
+    return cases, lines
+
+
+def _case_ids(patients: Sequence[str] | dict[str, Any], hide: bool) -> dict[str, str]:
+    """Case id by patient id; those that differ only by capitals are told apart, for file systems that do not."""
+    ids = {patient: case_id_of(patient, hide or patient.startswith(NO_PATIENT)) for patient in patients}
+    counts = Counter(case_id.lower() for case_id in ids.values())
+    return {
+        patient: case_id if counts[case_id.lower()] == 1 else f"{case_id}-{case_id_of(patient, True).split('-')[1]}"
+        for patient, case_id in ids.items()
+    }
+
+
+def _convert(tree: Tree, patient: str, folder: Path, choices: DicomChoices) -> tuple[RawCase, tuple[str, ...]]:
+    series = tree.patients[patient]
+    files, warnings = _read_outlines(series)
+    if {one.kind for one in series}.isdisjoint(("ct", "pet")):
+        raise InputError(lone_outlines(files) if files else warnings[0])
+    scan = choose_scan(series, files, choices.patterns)
+    paths = _paths_of(scan)
+    for path in paths:
+        if path.parent in tree.damaged:
+            raise InputError(f"a file beside its own may be one of its slices: {tree.damaged[path.parent]}")
+    key = _key(paths, choices)
+    record = _read_record(folder)
+    if record is None or record.get("key") != key:
+        record = _write(scan, folder, choices.patterns, key)
+    pet, target = (_if_file(folder / f"{name}.nii.gz") for name in ("pet", "gtv"))
+    case = RawCase(folder.name, "", folder / "ct.nii.gz", pet, target)
+    return case, (*warnings, *scan.warnings, *record["warnings"])
+
+
+def _read_outlines(series: Sequence[Series]) -> tuple[list[OutlineFile], tuple[str, ...]]:
+    files, warnings = [], []
+    for one in series:
+        if one.kind in READERS:
+            try:
+                files.append(READERS[one.kind](one.paths[0]))
+            except InputError as error:
+                warnings.append(f"outlines not used: {error}")
+    return files, tuple(warnings)
+
+
+def _write(scan: Scan, folder: Path, patterns: OutlinePatterns, key: str) -> dict[str, Any]:
+    """Write a case and its record; returns the record."""
+    record: dict[str, Any] = {"case_id": folder.name, "version": CONVERT_VERSION, "key": key}
+    warnings: list[str] = []
+    with atomic_folder(folder) as temporary:
+        ct = stack_series(scan.ct.paths)
+        record["ct"] = _facts(scan.ct, ct)
+        _write_image(temporary, "ct", _as_hu(read_values(ct)), ct)
+        if scan.pet is not None:
+            stack = stack_series(scan.pet.paths)
+            suv = find_suv([one.header for one in stack.slices])
+            _write_image(temporary, "pet", read_values(stack) * np.float32(suv.factor), stack)
+            how = {"factor": suv.factor, "rule": suv.rule, "inputs": suv.inputs}
+            record["pet"] = _facts(scan.pet, stack) | {"unit": "SUV by body weight", "suv": how}
+            warnings += suv.warnings
+        if scan.outlines is not None:
+            target = draw_target(scan.outlines, ct.grid, scan.ct.frame, patterns)
+            _write_image(temporary, "gtv", target.labels, ct)
+            record["target"] = target.facts
+            warnings += target.warnings
+        record["warnings"] = warnings
+        write_json(temporary / RECORD_NAME, record)
+    return record
+
+
+def _write_image(folder: Path, name: str, values: NDArray, stack: Stack) -> None:
+    write_nifti(folder / f"{name}.nii.gz", values, stack.grid.matrix)
+
+
+def _as_hu(values: NDArray[np.float32]) -> NDArray:
+    """HU as int16 where that loses nothing."""
+    limits = np.iinfo(np.int16)
+    if limits.min <= values.min() and values.max() <= limits.max and np.array_equal(values, np.rint(values)):
+        return values.astype(np.int16)
+    return values
+
+
+def _facts(series: Series, stack: Stack) -> dict[str, Any]:
+    """What tells a series apart without saying whose it is."""
+    return {
+        "series_instance_uid": series.uid,
+        "study_instance_uid": series.study,
+        "frame_of_reference_uid": series.frame,
+        "n_slices": len(stack.slices),
+        "spacing_mm": [round(value, 6) for value in stack.grid.spacing_mm],
+    }
+
+
+def _paths_of(scan: Scan) -> list[Path]:
+    outlines = [scan.outlines.path] if scan.outlines else []
+    return [*scan.ct.paths, *(scan.pet.paths if scan.pet else ()), *outlines]
+
+
+def _key(paths: Sequence[Path], choices: DicomChoices) -> str:
+    stamps = [[shown(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in paths]
+    return sha256_of([CONVERT_VERSION, asdict(choices), stamps])
+
+
+def _read_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished case; None for none."""
+    if not (folder / "ct.nii.gz").is_file():
+        return None
+    try:
+        record = read_json(folder / RECORD_NAME)
+    except (InputError, OSError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("warnings"), list) else None
+
+
+def _if_file(path: Path) -> Path | None:
+    return path if path.is_file() else None
