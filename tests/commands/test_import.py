@@ -168,7 +168,7 @@ def test_an_output_folder_that_cannot_be_written_is_told_before_any_check(
     def check_case(case: RawCase) -> None:
         raise AssertionError(f"{case.case_id} was read")
 
-    monkeypatch.setattr("hngtv.commands.import_cases.check_case", check_case)
+    monkeypatch.setattr("hngtv.cases.inspect.check_case", check_case)
     in_the_way = root / "good" / "ct.nii.gz"
     assert run_import(root, f"out={in_the_way}/cases.csv") == 2
     assert "out=FILE" in capsys.readouterr().err

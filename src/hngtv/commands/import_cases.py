@@ -1,13 +1,16 @@
-"""Check a folder of cases and write its manifest, cases.csv.
+"""Recognise a folder of patients, check every case and write the manifest, cases.csv.
 
-    hngtv import data.root=DIR
-    hngtv import data.root=READ_ONLY_DIR out=cases.csv
+    hngtv import source=DIR                     HECKTOR of any year, nnU-Net raw, JSON lists, BIDS, DICOM, folders
+    hngtv import source=READ_ONLY_DIR out=lists/cases.csv
+    hngtv import source=DIR estimate_shift=true     how far PET lies off CT (needs hngtv[registration])
+    hngtv import source=DIR out=new/cases.csv correct_shift=true   and PETs that lie off are moved, into new/corrected
     hngtv import data.root=DIR 'data.ct="{case}_ct.nii"' 'data.pet="{case}_pt.nii"' 'data.target="{case}_gtv.nii"'
 
-Every case is read whole and checked: damaged files, CT and PET swapped or not in HU and SUV, PET elsewhere than
-the CT, targets on another grid or with labels other than 0, 1 and 2. Good cases go into data.root/cases.csv, or
-into the file given by out; a bad one gets a line that says what is wrong and what to do. In a file name, {case}
-stands for the case id.
+It says what the folder was recognised as and why. Every case is read whole and checked: damaged files, CT and PET
+swapped or not in HU and SUV, PET elsewhere than the CT, targets on another grid or with labels other than 0, 1 and 2.
+Good cases go into DIR/cases.csv, or into the file given by out, with findings.csv and facts.csv beside it; a bad one
+gets a line that says what is wrong and what to do. DICOM and 4D images are written as NIfTI into the folder images/
+beside cases.csv. In a file name, {case} stands for the case id.
 
 Afterwards edit the manifest freely: centre, split (train or test), pet_unit and pet_factor. A manifest that
 exists is checked and never changed; delete it to make a new one.
@@ -21,13 +24,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from hngtv.cases.checks import check_case
-from hngtv.cases.manifest import FolderLayout, RawCase, find_cases, load_cases, read_manifest, write_manifest
+from hngtv.cases.findings import Finding, centre_lines, cohort_findings, write_findings
+from hngtv.cases.inspect import Inspected, InspectPlan, inspect_case
+from hngtv.cases.layouts import Recognised, recognise
+from hngtv.cases.manifest import MANIFEST_NAME, FolderLayout, RawCase, find_cases, read_manifest, write_manifest
 from hngtv.config import ImportSettings
 from hngtv.errors import CasesFailedError, InputError
 from hngtv.run_folder import make_folder
 
-MANIFEST_NAME = "cases.csv"
+IMAGES_NAME, CORRECTED_NAME = "images", "corrected"
 
 
 def run(settings: ImportSettings) -> None:
@@ -39,36 +44,84 @@ def run(settings: ImportSettings) -> None:
     """
     data = settings.data
     layout = FolderLayout(data.ct, data.pet, data.target)
-    cases = load_cases(data.root, layout)
-    source = data.root if data.root.is_file() else data.root / MANIFEST_NAME
+    found = recognise(data.root, layout)
+    source = data.root if _is_manifest(data.root) else _folder_of(data.root) / MANIFEST_NAME
     out = settings.out or source
     is_kept = source.is_file() and out.resolve() == source.resolve()
     if not is_kept:
         _check_writable(out)
-    good = _check_all(cases)
+    if settings.source is not None or found.write is not None or found.notes:
+        print(f"{data.root}: {found.layout} ({found.why})")
+    cases, findings = _cases_of(found, out)
+    inspected, bad = _inspect_all(cases, _plan_of(settings, out, is_kept))
+    findings += [*bad, *(finding for one in inspected for finding in one.findings)]
+    facts = [one.facts for one in inspected]
+    for finding in (of_all := cohort_findings(facts)):
+        _tell(finding)
     if is_kept:
-        print(f"{len(good)} of {len(cases)} cases of {out} are good; the file was left as it is")
+        print(f"{len(inspected)} of {len(cases)} cases of {out} are good; the file was left as it is")
         _tell_unlisted(cases, data.root, layout)
-    elif good:
-        _write(out, good)
-        print(f"{len(good)} of {len(cases)} cases are good; wrote {out}")
-    if len(good) < len(cases):
-        raise CasesFailedError(f"{len(cases) - len(good)} of {len(cases)} cases are bad (listed above)")
+    elif inspected:
+        _write(out, [one.case for one in inspected])
+        write_findings(out.parent, [*findings, *of_all], facts)
+        if settings.source is not None:
+            print("\n".join(centre_lines(facts)))
+        print(f"{len(inspected)} of {len(cases)} cases are good; wrote {out}")
+    n_bad = len(cases) - len(inspected)
+    if n_bad:
+        raise CasesFailedError(f"{n_bad} of {len(cases)} cases are bad (listed above)")
 
 
-def _check_all(cases: Sequence[RawCase]) -> list[RawCase]:
-    """The good cases; the others, and warnings, are told on stderr."""
-    good = []
+def _is_manifest(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() != ".json"
+
+
+def _folder_of(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _plan_of(settings: ImportSettings, out: Path, is_kept: bool) -> InspectPlan:
+    if is_kept and settings.correct_shift:
+        raise InputError(
+            f"correct_shift=true changes cases, but {out} exists and is kept; give a new file with out=FILE"
+        )
+    corrected = out.parent / CORRECTED_NAME if settings.correct_shift else None
+    return InspectPlan(not is_kept, settings.estimate_shift, corrected)
+
+
+def _cases_of(found: Recognised, out: Path) -> tuple[list[RawCase], list[Finding]]:
+    """The cases, written first where they are DICOM or 4D, and what the tree gives to tell."""
+    cases, lines = list(found.cases), list(found.notes)
+    if found.write is not None:
+        cases, more = found.write(make_folder(out.parent / IMAGES_NAME))
+        lines += more
+    findings = [Finding("", "note", line) for line in lines]
+    for finding in findings:
+        _tell(finding)
+    if not cases:
+        raise InputError(f"no case could be written from {found.layout}; the lines above say why")
+    return cases, findings
+
+
+def _inspect_all(cases: Sequence[RawCase], plan: InspectPlan) -> tuple[list[Inspected], list[Finding]]:
+    """The good cases, and why the others are not; all is told on stderr."""
+    good, bad = [], []
     for case in tqdm(cases, desc="checking", unit="case", disable=None):
         try:
-            warnings = check_case(case).warnings
+            inspected = inspect_case(case, plan)
         except InputError as error:
-            tqdm.write(str(error), file=sys.stderr)
+            bad.append(Finding(case.case_id, "error", str(error)))
+            _tell(bad[-1])
             continue
-        good.append(case)
-        for warning in warnings:
-            tqdm.write(f"warning: {warning}", file=sys.stderr)
-    return good
+        good.append(inspected)
+        for finding in inspected.findings:
+            _tell(finding)
+    return good, bad
+
+
+def _tell(finding: Finding) -> None:
+    start = "" if finding.severity == "error" else f"{finding.severity}: "
+    tqdm.write(f"{start}{finding.text}", file=sys.stderr)
 
 
 def _check_writable(out: Path) -> None:
@@ -98,6 +151,8 @@ def _resolved(cases: Sequence[RawCase]) -> set[tuple[object, ...]]:
             c.pet_unit,
             c.pet_factor,
             c.split,
+            c.ct_offset,
+            *sorted(item for item in c.extra.items() if item[1]),
         )
         for c in cases
     }

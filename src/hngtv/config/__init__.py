@@ -6,6 +6,7 @@ Hydra composes a tree of plain values; `parse_settings` turns it into one of the
 from hngtv.config.commands import (
     BenchmarkSettings,
     CompareSettings,
+    ConvertSettings,
     DemoSettings,
     EmbedSettings,
     EvaluateSettings,
@@ -78,6 +79,7 @@ __all__ = [
     "BudgetSettings",
     "CoarseLocaliser",
     "CompareSettings",
+    "ConvertSettings",
     "DataSettings",
     "DemoSettings",
     "DynUNetSettings",

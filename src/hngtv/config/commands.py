@@ -56,10 +56,27 @@ class EmbedSettings:
 
 @settings_group
 class ImportSettings:
-    """`hngtv import`: check a folder of cases and write its manifest."""
+    """`hngtv import`: recognise and check a folder of cases and write its manifest."""
 
     data: DataSettings
+    source: Path | None = None
     out: Path | None
+    estimate_shift: bool = False
+    correct_shift: bool = False
+
+    def __post_init__(self) -> None:
+        if self.source is not None and self.source != self.data.root:
+            raise ValueError("give either source=DIR or data.root=DIR")
+
+
+@settings_group
+class ConvertSettings:
+    """`hngtv convert`: write cases in the layout of another tool."""
+
+    data: DataSettings
+    cases: Path | None = None
+    out: Path
+    format: Literal["nnunet"]
 
 
 @settings_group
@@ -108,6 +125,9 @@ class CompareSettings:
     out: Path
     reference: str | None
     metric: Literal["dice", "precision", "recall", "hd95_mm", "msd_mm", "surface_dice_2mm"]
+    non_inferiority_margin: Positive | None
+    budget_tolerance: NonNegative
+    unequal_budgets: bool
 
 
 @settings_group

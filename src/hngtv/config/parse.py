@@ -13,6 +13,7 @@ from hngtv.errors import InputError
 UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 MISSING_KEY = ("missing", "missing_argument", "missing_keyword_only_argument")
 EXPECTED = {
+    "data.root": "expected a folder of cases or a cases.csv",
     "fold": "expected the number of a fold or all",
     "roi.jitter_mm": "expected a number of mm, 0 or more, or matched",
 }
