@@ -25,12 +25,13 @@ SPACING_MM = 3.0
 def keep_gate_maps(folder: RunFolder, cases: Iterable[RawCase], scores: Sequence[CaseScore]) -> None:
     """Keep the alphas of the best, the median and the worst test case of a run; nothing for a network without gates.
 
-    What is there from the same model is not made again.
+    What is there from the same model is not made again. A case without a prediction has none.
     """
     model = load_model(folder.root)
     if not model.settings.network.name.endswith("attention_unet"):
         return
-    wanted = {row.case_id for row in pick_cases(scores).values()}
+    picked = {row.case_id for row in pick_cases(scores).values()}
+    wanted = {case_id for case_id in picked if folder.prediction(case_id).is_file()}
     rois = {roi.case_id: roi for roi in read_rois(folder.rois)}
     note = folder.gates / "model.json"
     known = read_json(note) if note.is_file() else {}

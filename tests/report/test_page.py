@@ -1,3 +1,4 @@
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -6,8 +7,9 @@ import pytest
 
 from hngtv.cases.manifest import RawCase
 from hngtv.commands.compare import build_comparison
-from hngtv.report.browse import case_table, pick_cases, slice_browser, view_of
-from hngtv.report.page import load_curves, render_report
+from hngtv.report.browse import case_table, pick_cases
+from hngtv.report.charts import load_curves
+from hngtv.report.page import MAX_FAILURES_SHOWN, policy_of, render_report
 from hngtv.report.runs import find_runs, read_run
 from hngtv.report.words import format_count, format_interval, format_number, format_signed
 from tests.conftest import write_fake_run
@@ -41,9 +43,30 @@ def test_page_is_well_formed_and_fetches_nothing(page: str) -> None:
     outline = Outline()
     outline.feed(page)
     assert outline.open == []
-    assert len(outline.links) == 4 + 3 + 3  # charts, then best, median and worst of two arms
+    viewer = page.count('class="ct"') + page.count("<image data-layer")
+    assert viewer > 3 * 5 * 2  # CT and PET of some slices of three cases
+    assert len(outline.links) == viewer + 5 + 3 + 3  # charts, then best, median and worst of two arms
     assert all(link.startswith("data:image/webp;base64,") for link in outline.links)
-    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+    assert not re.search(r"https?:|url\(|@import", re.sub(r"base64,[^\"]*", "", page))
+
+
+def test_policy_allows_the_style_and_script_of_the_page_alone(page: str) -> None:
+    policy = html.unescape(re.findall(r'Content-Security-Policy" content="([^"]*)"', page)[0])
+    assert policy == policy_of(page)
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert not re.search(
+        r"\son\w+=|\sstyle=", re.sub(r"<(script|style)>.*?</\1>|base64,[^\"]*", "", page, flags=re.DOTALL)
+    )
+    assert policy_of(page.replace("use strict", "use nothing")) != policy
+
+
+def test_failures_come_before_the_numbers_and_many_are_folded(page: str) -> None:
+    assert page.index("What went wrong") < page.index("How well each arm")
+    assert 'class="screen-only"><summary>' not in page
+    found = re.findall(r"<td>(phantom_\d+)</td><td class=\"text\">([^<]*)", page[: page.index("How well each arm")])
+    assert [what.startswith("box by") for _, what in found] == sorted(what.startswith("box by") for _, what in found)
+    assert 0 < len(found) <= MAX_FAILURES_SHOWN
 
 
 def test_page_answers_in_words_and_says_how_far_to_trust_it(page: str) -> None:
@@ -126,10 +149,3 @@ def test_table_of_cases_starts_with_the_worst(fake_runs: Path) -> None:
     table = case_table(read_run(fake_runs / "single_stage_ag" / "fold0-seed0"))
     assert table.index("phantom_0002") < table.index("phantom_0000")
     assert "no prediction" in table
-
-
-def test_browser_shows_one_of_its_pictures(fake_runs: Path) -> None:
-    run = read_run(fake_runs / "two_stage_unet" / "fold0-seed0")
-    page = slice_browser(view_of(run, "phantom_0000"), n_slices=3)
-    assert page.count("<img") == 3
-    assert page.count("display:block") == 1

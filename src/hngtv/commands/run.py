@@ -5,8 +5,9 @@
     hngtv run -m experiment=single_stage_ag,two_stage_ag fold=0,1,2,3,4 data.root=DIR
 
 The run folder gets settings.json, cases.csv, folds.json, rois.csv, coarse/ and fine/ (weights and curves),
-predictions/<case_id>.nii.gz and scores.csv; with error_budget=true also error_budget.{csv,json,png}: the same fine
-stage inside the true ROI and without stage 1. Prepared cases and coarse stages are kept in work_dir and shared by runs.
+predictions/<case_id>.nii.gz, calibration.csv, gates/ (alphas of the best, the median and the worst test case) and
+scores.csv; with error_budget=true also error_budget.{csv,json,png}: the same fine stage inside the true ROI and without
+stage 1. Prepared cases and coarse stages are kept in work_dir and shared by runs.
 A killed run goes on where it was when the same command is given again; a finished one has nothing left to do.
 
 Exit status: 0 done, 1 some cases could not be used or predicted (listed), 2 bad settings or input.
@@ -59,6 +60,7 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
     from hngtv.cases.manifest import load_cases, write_manifest
     from hngtv.cases.prepare import prepare_cases
     from hngtv.cases.store import GridSettings
+    from hngtv.gate_maps import keep_gate_maps
     from hngtv.report.scores import score_predictions, write_scores
     from hngtv.training.logger import open_logger
 
@@ -88,6 +90,7 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
                 failures.append(str(failure))
             write_scores(folder.scores, scores)
             logger.summarise(_means(scores))
+            keep_gate_maps(folder, scored, scores)
             if settings.error_budget:
                 from hngtv.error_budget import write_error_budget
 
