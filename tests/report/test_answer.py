@@ -1,3 +1,5 @@
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,6 +7,7 @@ import pytest
 from hngtv.metrics.score import CaseScore
 from hngtv.report.answer import answer_question, choose_reference, effect_rows, find_crop_and_gate
 from hngtv.report.runs import Run
+from hngtv.report.terms import Conditions
 from hngtv.run_folder import RunFolder
 
 DICES = (0.5, 0.6, 0.55, 0.7, 0.65, 0.52, 0.61, 0.58)
@@ -68,7 +71,7 @@ def test_one_case_has_no_interval_and_so_none_that_includes_0() -> None:
     scores = rows("two_stage_unet", (0.6,)) + rows("single_stage_ag", (0.5,))
     answer = answer_question(arm_runs("two_stage_unet", "single_stage_ag"), scores, "dice")
     assert "(mean over 1 case, Wilcoxon p = 1.000)" in answer.sentences[0]
-    assert "There is no interval: one case only." in answer.sentences
+    assert "There is no interval: one case only." in answer.notes
     assert not any("includes 0" in sentence for sentence in answer.sentences)
 
 
@@ -84,8 +87,70 @@ def test_a_single_seed_is_said() -> None:
     arms = arm_runs("two_stage_unet", "single_stage_ag")
     one = rows("two_stage_unet", DICES) + rows("single_stage_ag", DICES)
     two = one + rows("two_stage_unet", DICES, seed=1) + rows("single_stage_ag", DICES, seed=1)
-    assert "One seed only" in answer_question(arms, one, "dice").sentences[-1]
-    assert "One seed only" not in answer_question(arms, two, "dice").sentences[-1]
+    assert "One seed only" in answer_question(arms, one, "dice").notes[-1]
+    assert not answer_question(arms, two, "dice").notes
+
+
+SIDES = ("two_stage_unet", "single_stage_ag")
+BETTER = tuple(d + 0.1 + i / 1000 for i, d in enumerate(DICES))
+
+
+def with_budgets(crop_s: float, gate_s: float) -> dict[str, list[Run]]:
+    runs = {}
+    for arm, seconds in zip(SIDES, (crop_s, gate_s), strict=True):
+        run = Run(arm, RunFolder(Path(arm)), _settings(arm) | {"budget": {"cpu_s": seconds}}, ())
+        runs[arm] = [run]
+    return runs
+
+
+def test_the_answer_is_three_sentences() -> None:
+    scores = rows("two_stage_unet", BETTER) + rows("single_stage_ag", DICES)
+    for arms in (arm_runs(*SIDES), with_budgets(600, 900)):
+        for conditions in (Conditions(), Conditions(margin=0.02), Conditions(unequal_budgets=True)):
+            assert len(answer_question(arms, scores, "dice", conditions).sentences) == 3
+
+
+def test_unequal_budgets_claim_nothing_unless_asked_and_then_say_so() -> None:
+    scores = rows("two_stage_unet", BETTER) + rows("single_stage_ag", DICES)
+    near = answer_question(with_budgets(600, 655), scores, "dice")
+    assert near.headline == "Crop: two_stage_unet did better on these cases."
+    refused = answer_question(with_budgets(600, 670), scores, "dice")
+    assert refused.headline == "Nothing is claimed: the arms were trained on unequal budgets."
+    assert "differ by more than 10% (two_stage_unet has 600 s; single_stage_ag has 670 s (" in refused.sentences[1]
+    assert refused.sentences[1].endswith("so no arm is called better.")
+    assert "better on these cases" not in " ".join([refused.headline, *refused.sentences])
+    asked = answer_question(with_budgets(600, 670), scores, "dice", Conditions(unequal_budgets=True))
+    assert asked.headline == "Crop: two_stage_unet did better on these cases, on unequal training budgets."
+    assert asked.sentences[1].endswith("the claim was asked for all the same.")
+    wider = answer_question(with_budgets(600, 670), scores, "dice", Conditions(budget_tolerance=0.2))
+    assert wider.headline == near.headline
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (0.1, "cropping is non-inferior to gating and gating is inferior to cropping"),
+        (-0.1, "cropping is inferior to gating and gating is non-inferior to cropping"),
+        (-0.003, "cropping is non-inferior to gating and gating is non-inferior to cropping"),
+    ],
+)
+def test_margin_is_judged_both_ways_round(gain: float, words: str) -> None:
+    crop = [d + gain + i / 1000 for i, d in enumerate(DICES)]
+    scores = rows("two_stage_unet", crop) + rows("single_stage_ag", DICES)
+    answer = answer_question(arm_runs(*SIDES), scores, "dice", Conditions(margin=0.02))
+    assert f"by the margin of 0.02, {words}" in answer.sentences[1]
+    assert "margin" not in answer_question(arm_runs(*SIDES), scores, "dice").sentences[1]
+
+
+def test_failures_are_counted_per_patient_and_by_what_is_missing() -> None:
+    lost = replace(rows("single_stage_ag", (0.0,))[0], volume_ml=0.0, hd95_2021_mm=math.inf)
+    gate = [lost, *rows("single_stage_ag", DICES)[1:]]
+    crop = [row for row in rows("two_stage_unet", (0.0, 0.0, *DICES[2:])) if row.case_id != "case7"]
+    answer = answer_question(arm_runs(*SIDES), crop + gate, "dice")
+    assert answer.sentences[2] == (
+        "Failures, patients with Dice 0, count as the worst value: "
+        "3 of 8 by two_stage_unet (1 without a prediction), 1 of 8 by single_stage_ag (1 without a prediction)."
+    )
 
 
 def test_one_arm_compares_nothing() -> None:
@@ -111,8 +176,8 @@ def test_variants_of_a_kind_are_left_out_alike_and_named() -> None:
     assert find_crop_and_gate(arms) == ("two_stage_ag", "single_stage_ag")
     compared = {arm for _, pair in effect_rows(arms, scores, "dice") for arm in (pair.arm, pair.reference)}
     assert compared == {"single_stage_unet", "single_stage_ag", "two_stage_ag"}
-    sentences = answer_question(arms, scores, "dice").sentences
-    assert sum("left out: single_stage_b_ag, two_stage_b_ag." in sentence for sentence in sentences) == 1
+    notes = answer_question(arms, scores, "dice").notes
+    assert sum("left out: single_stage_b_ag, two_stage_b_ag." in note for note in notes) == 1
 
 
 def test_effects_compare_arms_that_differ_in_one_thing() -> None:

@@ -13,6 +13,7 @@ from scipy import stats
 from hngtv.errors import InputError
 from hngtv.metrics.score import CaseScore
 from hngtv.report import statistics
+from hngtv.report.case_values import case_values
 
 
 def rows_of(arm, dice_by_case, seed=0, hd95_mm=5.0, class_name="GTVp"):
@@ -248,6 +249,74 @@ def test_aggregated_dice_counts_a_missing_case_as_an_empty_prediction():
     rows = rows_of("a", {"p": 0.8, "q": 0.8}) + rows_of("b", {"p": 0.8})
     found = statistics.summarise_aggregated_dice(rows, "GTVp")
     assert found == pytest.approx({"a": 0.8, "b": 0.8 * 20 / (20 + 10)})
+
+
+def with_lesions(row, n_lesions, n_found, n_false):
+    return dataclasses.replace(row, n_lesions=n_lesions, n_lesions_found=n_found, n_lesions_false=n_false)
+
+
+def test_pooled_measures_by_hand_with_a_missing_case():
+    first = [with_lesions(row, 2, 1, 1) for row in rows_of("a", {"p": 0.8, "q": 0.4})]
+    second = [with_lesions(row, 2, 2, 0) for row in rows_of("b", {"p": 0.6})]
+    values = case_values(first + second, "GTVp")
+    a, b = statistics.summarise_pooled(values, "f1_aggregated")
+    assert (a.n_cases, a.n_missing, b.n_missing) == (2, 0, 1)
+    assert a.estimate.value == pytest.approx(2 * 2 / (2 * 2 + 2 + 2))
+    assert b.estimate.value == pytest.approx(2 * 2 / (2 * 2 + 0 + 2))  # the lesions of q are missed
+    pair = only(statistics.compare_pooled(values, "dice_aggregated", "a"))
+    assert (pair.arm, pair.reference, pair.n_missing) == ("b", "a", 1)
+    assert pair.estimate.value == pytest.approx(0.6 * 20 / 30 - 1.2 * 20 / 40)
+
+
+def test_pooled_intervals_are_those_of_pooling_resampled_patients():
+    rng = np.random.default_rng(11)
+    volumes, dices = rng.gamma(1, 10, 30), rng.beta(6, 3, (2, 30))
+    rows = [
+        CaseScore(f"c{i:02d}", arm, "0", 0, "GTVp", dices[a, i], 0.5, 0.5, 1.0, 1.0, 0.5, volumes[i], volumes[i])
+        for a, arm in enumerate("ab")
+        for i in range(30)
+    ]
+    pair = only(statistics.compare_pooled(case_values(rows, "GTVp"), "dice_aggregated", "a"))
+    picks = rng.integers(30, size=(20_000, 30))
+    pooled = [(d * volumes)[picks].sum(axis=1) / volumes[picks].sum(axis=1) for d in dices]
+    low, high = np.quantile(pooled[1] - pooled[0], [0.025, 0.975])
+    assert (pair.estimate.low, pair.estimate.high) == pytest.approx((low, high), abs=0.005)
+
+
+def test_lesions_that_a_file_does_not_know_have_no_f1():
+    values = case_values(rows_of("a", {"p": 0.8, "q": 0.4}), "GTVp")
+    (found,) = statistics.summarise_pooled(values, "f1_aggregated")
+    assert math.isnan(found.estimate.value)
+    assert math.isnan(found.estimate.low)
+
+
+def test_mean_and_median_of_the_differences_are_both_there():
+    rows = rows_of("ref", numbered([0.5] * 9)) + rows_of("new", numbered([0.5, 0.5, 0.5, 0.5, 0.6, 0.6, 0.6, 0.6, 0.9]))
+    pair = only(statistics.compare_arms(rows, "GTVp", "dice", reference="ref"))
+    assert pair.mean.value == pair.difference == pytest.approx(0.8 / 9)
+    assert pair.median.value == pytest.approx(0.1)
+    assert (pair.median.low, pair.median.high) == pytest.approx((0.0, 0.1))
+    assert pair.effect_size == 1.0
+    far = rows_of("ref", numbered([0.5] * 9), hd95_mm=9.0) + rows_of("new", numbered([0.5] * 9), hd95_mm=4.0)
+    assert only(statistics.compare_arms(far, "GTVp", "hd95_mm", reference="ref")).effect_size == 1.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "verdict"),
+    [
+        ("dice", -0.01, 0.05, "non-inferior"),
+        ("dice", -0.02, 0.05, "undecided"),
+        ("dice", -0.03, 0.01, "undecided"),
+        ("dice", -0.05, -0.03, "inferior"),
+        ("dice", -0.015, -0.005, "non-inferior"),
+        ("dice", math.nan, math.nan, "undecided"),
+        ("hd95_mm", -3.0, 0.01, "non-inferior"),
+        ("hd95_mm", 0.03, 0.5, "inferior"),
+    ],
+)
+def test_margin_is_judged_by_the_end_of_the_interval_that_is_worse(metric, low, high, verdict):
+    pair = only(statistics.compare_arms(rows_of("a", {"p": 0.5}) + rows_of("b", {"p": 0.5}), "GTVp", metric, "a"))
+    assert statistics.judge_margin(dataclasses.replace(pair, low=low, high=high), 0.02) == verdict
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():

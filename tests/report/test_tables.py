@@ -1,14 +1,10 @@
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hngtv.commands.compare import build_comparison
-from hngtv.commands.entry import compose, conf_folder
-from hngtv.config import RunSettings, parse_settings, plain
 from hngtv.localise.roi_table import read_rois, write_rois
 from hngtv.metrics.score import CaseScore
 from hngtv.report.runs import Run, find_runs, read_run
@@ -17,39 +13,19 @@ from hngtv.report.tables import (
     Comparison,
     box_cells,
     box_points,
+    cost_cells,
     failure_rows,
     score_problem,
     shown_classes,
-    subgroup_rows,
     table_rows,
-    unequal_terms,
 )
-from hngtv.run_folder import RunFolder
+from hngtv.run_folder import RunFolder, write_json
+from tests.score_rows import outlined, run_of, score
 
 
 @pytest.fixture(scope="module")
 def comparison(fake_runs: Path) -> Comparison:
     return build_comparison(*find_runs(fake_runs), reference=None, metric="dice")
-
-
-def score(case_id: str, class_name: str, volume_ml: float, **changes: Any) -> CaseScore:
-    row = CaseScore(case_id, "x", "0", 0, class_name, 0.5, 0.5, 0.5, 5.0, 2.0, 0.5, volume_ml, volume_ml)
-    return dataclasses.replace(row, **changes)
-
-
-def run_with(arm: str, settings: Mapping[str, Any], case_ids: tuple[str, ...] = ("a",)) -> Run:
-    return run_of(arm, [score(case_id, "GTV", 5.0) for case_id in case_ids], settings)
-
-
-def run_of(arm: str, rows: Sequence[CaseScore], settings: Mapping[str, Any]) -> Run:
-    tree = {"arm": arm, "fold": "0", "seed": 0, "localiser": {"name": "whole"}, "network": {"name": "unet"}}
-    run = Run(arm, RunFolder(Path(arm)), tree | dict(settings), ())
-    scores = tuple(dataclasses.replace(row, arm=arm, fold=run.fold, seed=run.seed) for row in rows)
-    return dataclasses.replace(run, scores=scores)
-
-
-def outlined(case_id: str, dice: float, volume_ml: float, target_volume_ml: float) -> CaseScore:
-    return score(case_id, "GTV", volume_ml, dice=dice, target_volume_ml=target_volume_ml)
 
 
 @pytest.fixture
@@ -88,13 +64,6 @@ def test_cases_count_once_and_a_missing_one_is_an_empty_prediction(uneven: Compa
     assert (float(two["volume_error_ml"]), float(two["absolute_volume_error_ml"])) == (-5.0, 5.0)
 
 
-def test_subgroups_average_the_rows_of_a_case_first_and_count_a_missing_one_as_0(uneven: Comparison) -> None:
-    *_, largest = subgroup_rows(uneven)
-    assert largest["group"].startswith("largest third")
-    assert largest["n_cases"] == 2
-    assert largest["mean"] == pytest.approx({"one": (0.2 + 0.8) / 2, "two": 0.0})
-
-
 def test_only_a_two_stage_arm_has_boxes_and_they_include_the_margin(comparison: Comparison) -> None:
     single, two = table_rows(comparison)[:2]
     assert "box_ml_median" not in single
@@ -114,6 +83,20 @@ def test_fallbacks_are_counted_over_all_boxes(fake_runs: Path, tmp_path: Path) -
     assert box_cells(runs)["n_fallbacks"] == 2
 
 
+def test_costs_are_means_over_the_runs_that_know_them(fake_runs: Path, tmp_path: Path) -> None:
+    folder = RunFolder(shutil.copytree(fake_runs / "two_stage_unet" / "fold0-seed0", tmp_path / "run"))
+    assert cost_cells([read_run(folder.root)]) == {
+        "training_steps": 80.0, "training_s": 25.0, "n_parameters": 90_000.0
+    }  # fmt: skip
+    costs = {"n_parameters": 5, "train_cpu_s": 610.0, "train_steps": 7, "predict_s": None, "peak_memory_mb": 900.0}
+    write_json(folder.costs, costs)
+    runs = [read_run(folder.root), read_run(fake_runs / "single_stage_ag" / "fold0-seed0")]
+    assert cost_cells(runs) == {
+        "training_steps": (7 + 40) / 2, "training_s": (610 + 12.5) / 2, "n_parameters": (5 + 90_000) / 2,
+        "peak_memory_mb": 900.0,
+    }  # fmt: skip
+
+
 def test_reference_row_has_no_difference(comparison: Comparison) -> None:
     reference, other = table_rows(comparison)[:2]
     assert comparison.reference == "single_stage_ag"
@@ -129,62 +112,6 @@ def test_reference_row_has_no_difference(comparison: Comparison) -> None:
 def test_a_cohort_with_one_label_shows_it_once(volumes: dict[str, float], expected: list[str]) -> None:
     rows = [score("a", name, volume) for name, volume in volumes.items()]
     assert shown_classes([*rows, score("a", "GTV", sum(volumes.values()))]) == expected
-
-
-def test_equal_arms_give_no_warning(comparison: Comparison) -> None:
-    assert unequal_terms(comparison.runs) == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "case_ids", "expected"),
-    [
-        ({"budget": {"steps": 9}}, ("a",), "Different budget: one has 5 steps; two has 9 steps (fold 0 seed 0)."),
-        ({"fold": "1"}, ("a",), "Different folds or seeds: one lacks fold 1 seed 0; two lacks fold 0 seed 0."),
-        ({"seed": 4}, ("a",), "Different folds or seeds: one lacks fold 0 seed 4; two lacks fold 0 seed 0."),
-        ({}, ("a", "b"), "Different cases: one has 1; two has 2 (fold 0 seed 0)."),
-        ({"optimiser": {"learning_rate": 1.0}}, ("a",), "Different settings: optimiser.learning_rate"),
-        ({"network": {"name": "unet", "widths": [8]}}, ("a",), "Different settings: network.widths"),
-        ({"roi": {"crop_voxels": [8, 8, 8]}}, ("a",), "Different settings: roi.crop_voxels"),
-        ({"inference": {"threshold": 0.3}}, ("a",), "Different settings: inference.threshold"),
-    ],
-    ids=["budget", "folds", "seeds", "cases", "optimiser", "widths", "crop size", "inference"],
-)
-def test_unequal_terms_are_named(settings: dict[str, Any], case_ids: tuple[str, ...], expected: str) -> None:
-    shared = {"budget": {"steps": 5, "cpu_s": None}, "optimiser": {"learning_rate": 0.1}}
-    lines = unequal_terms([run_with("one", shared), run_with("two", shared | settings, case_ids)])
-    assert len(lines) == 1
-    assert lines[0].startswith(expected)
-
-
-def test_budget_and_cases_are_compared_fold_by_fold() -> None:
-    folds: list[dict[str, Any]] = [{"fold": fold, "budget": {"steps": steps}} for fold, steps in (("0", 5), ("1", 9))]
-    crossed: list[dict[str, Any]] = [{"fold": "0", "budget": {"steps": 9}}, {"fold": "1", "budget": {"steps": 5}}]
-    one = [run_with("one", settings, (case,)) for settings, case in zip(folds, "ab", strict=True)]
-    assert unequal_terms([*one, *(run_with("two", s, (c,)) for s, c in zip(folds, "ab", strict=True))]) == []
-    assert unequal_terms([*one, *(run_with("two", s, (c,)) for s, c in zip(crossed, "ba", strict=True))]) == [
-        "Different budget: one has 5 steps; two has 9 steps (fold 0 seed 0 and 1 more).",
-        "Different cases: one has 1; two has 1 (fold 0 seed 0 and 1 more).",
-    ]
-
-
-def test_the_same_folds_and_seeds_in_other_pairs_are_not_the_same() -> None:
-    places = {"one": (("0", 0), ("1", 1)), "two": (("0", 1), ("1", 0))}
-    runs = [run_with(arm, {"fold": f, "seed": s}) for arm, pairs in places.items() for f, s in pairs]
-    assert unequal_terms(runs)[0].startswith("Different folds or seeds: one lacks fold 0 seed 1, fold 1 seed 0; two")
-
-
-def test_the_shipped_arms_are_equal() -> None:
-    """All but the published system, which is trained on its own terms."""
-    names = sorted({file.stem for file in (conf_folder() / "experiment").glob("*.yaml")} - {"zhu2020"})
-    trees = [compose("run", [f"experiment={name}", f"run_dir=runs/{name}", "data.root=cases"]) for name in names]
-    settings = [plain(parse_settings(RunSettings, tree)) for tree in trees]
-    assert len(settings) == 6
-    assert unequal_terms([run_with(tree["arm"], tree) for tree in settings]) == []
-
-
-def test_what_an_arm_is_may_differ_without_a_warning() -> None:
-    runs = [run_with("one", {}), run_with("two", {"network": {"name": "attention_unet"}, "roi": {"margin_mm": 3}})]
-    assert unequal_terms(runs) == []
 
 
 def test_failures_are_listed_with_their_reason(comparison: Comparison) -> None:
@@ -211,8 +138,3 @@ def test_a_problem_is_called_what_it_is(row: CaseScore, has_file: bool, problem:
         run.folder.predictions.mkdir(parents=True)
         run.folder.prediction("a").touch()
     assert score_problem(run, row) == problem
-
-
-def test_subgroups_by_centre(comparison: Comparison) -> None:
-    groups = {row["group"]: row["n_cases"] for row in subgroup_rows(comparison)}
-    assert groups == {"centre north": 1, "centre south": 2}

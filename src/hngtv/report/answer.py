@@ -1,12 +1,15 @@
 """The answer in words: crop or gate? As sure as the numbers are, and no surer."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hngtv.metrics.score import CaseScore
 from hngtv.report.figures import METRIC_LABELS
 from hngtv.report.runs import Run
-from hngtv.report.statistics import METRICS, PairedDifference, compare_arms
+from hngtv.report.statistics import METRICS, PairedDifference, compare_arms, judge_margin, summarise
+from hngtv.report.tables import count_fallbacks
+from hngtv.report.terms import Conditions, unequal_budgets
 from hngtv.report.words import format_interval, format_p, format_signed
 
 MIN_CASES = 6
@@ -17,10 +20,17 @@ PLAIN_ARM = "single_stage_unet"
 
 @dataclass(frozen=True)
 class Answer:
-    """Headline and the sentences that carry it."""
+    """What the numbers say.
+
+    Attributes:
+        headline: The verdict.
+        sentences: The difference, what it means, and how often the arms failed.
+        notes: What else a reader has to know.
+    """
 
     headline: str
     sentences: Sequence[str]
+    notes: Sequence[str] = ()
 
 
 def choose_reference(arms: Mapping[str, Sequence[Run]]) -> str:
@@ -49,12 +59,23 @@ def _arms_by_kind(arms: Mapping[str, Sequence[Run]]) -> dict[tuple[bool, bool], 
     return kinds
 
 
-def answer_question(arms: Mapping[str, Sequence[Run]], scores: Sequence[CaseScore], metric: str) -> Answer:
-    """Crop or gate? By the paired difference on GTV (all labels together) between the two arms that stand for it."""
+def answer_question(
+    arms: Mapping[str, Sequence[Run]],
+    scores: Sequence[CaseScore],
+    metric: str,
+    conditions: Conditions = Conditions(),  # noqa: B008 - frozen
+) -> Answer:
+    """Crop or gate? By the paired difference on GTV (all labels together) between the two arms that stand for it.
+
+    That one of them is better is not said where their training budgets differ, unless `conditions` ask for it.
+    """
     if len(arms) == 1:
         return Answer(
             "One arm only: nothing to compare.",
-            ["This report shows how the arm did. Run another arm on the same folds, then compare again."],
+            [
+                "This report shows how the arm did. Run another arm on the same folds, then compare again.",
+                _failures(arms, scores),
+            ],
         )
     sides = find_crop_and_gate(arms)
     variants = _variant_caution(arms)
@@ -64,13 +85,23 @@ def answer_question(arms: Mapping[str, Sequence[Run]], scores: Sequence[CaseScor
             [
                 "The question needs a two-stage arm with predicted boxes and a single-stage arm with attention gates; "
                 "the table compares the arms that are here.",
-                *variants,
+                _failures(arms, scores),
             ],
+            variants,
         )
     crop, gate = sides
     rows = [row for row in scores if row.arm in sides]
     pair = compare_arms(rows, "GTV", metric, reference=gate)[0]
-    return Answer(_headline(pair, crop, gate), [_numbers(pair), *_cautions(pair), *variants, *_seed_caution(rows)])
+    budgets = unequal_budgets([*arms[crop], *arms[gate]], conditions.budget_tolerance)
+    return Answer(
+        _headline(pair, bool(budgets), conditions.unequal_budgets),
+        [
+            _numbers(pair),
+            _meaning(pair, budgets, conditions),
+            _failures({arm: arms[arm] for arm in sides}, rows),
+        ],
+        [*_cautions(pair), *variants, *_seed_caution(rows)],
+    )
 
 
 def effect_rows(
@@ -102,7 +133,13 @@ def _n_differing(pair: PairedDifference) -> int:
     return pair.n_better + pair.n_worse
 
 
-def _headline(pair: PairedDifference, crop: str, gate: str) -> str:
+def _winner(pair: PairedDifference) -> tuple[str, str]:
+    """The arm that did better, and its side of the question."""
+    is_crop = (pair.difference > 0) == METRICS[pair.metric].higher_is_better
+    return (pair.arm, "Crop") if is_crop else (pair.reference, "Gate")
+
+
+def _headline(pair: PairedDifference, are_unequal: bool, is_asked_for: bool) -> str:
     if _n_differing(pair) < MIN_CASES:
         return (
             f"Too few cases to say: the arms differ in {_n_differing(pair)} of {pair.n_cases}, "
@@ -110,13 +147,77 @@ def _headline(pair: PairedDifference, crop: str, gate: str) -> str:
         )
     if not is_decided(pair):
         return "No clear difference between cropping and gating on these cases."
-    better_if_positive = METRICS[pair.metric].higher_is_better
-    winner = (crop, "Crop") if (pair.difference > 0) == better_if_positive else (gate, "Gate")
-    return f"{winner[1]}: {winner[0]} did better on these cases."
+    if are_unequal and not is_asked_for:
+        return "Nothing is claimed: the arms were trained on unequal budgets."
+    winner, side = _winner(pair)
+    return f"{side}: {winner} did better on these cases{', on unequal training budgets' if are_unequal else ''}."
+
+
+def _meaning(pair: PairedDifference, budgets: Sequence[str], conditions: Conditions) -> str:
+    """What the difference says, what the margin makes of it, and whether a claim may rest on it: one sentence."""
+    parts = [_certainty(pair)]
+    if conditions.margin is not None:
+        parts.append(_margin_verdict(pair, conditions.margin))
+    if budgets and is_decided(pair):
+        allowed = "the claim was asked for all the same" if conditions.unequal_budgets else "so no arm is called better"
+        what = budgets[0].removeprefix("Different budget: ").removesuffix(".")
+        parts.append(f"the training budgets differ by more than {conditions.budget_tolerance:.0%} ({what}), {allowed}")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _certainty(pair: PairedDifference) -> str:
+    if _n_differing(pair) < MIN_CASES:
+        return f"where fewer than {MIN_CASES} cases differ the test cannot reach p < 0.05 whatever the data say"
+    if pair.note:
+        return f"there is {pair.note}"
+    if _holds_zero(pair):
+        return "the interval includes 0: the data fit a gain as well as a loss, or no difference at all"
+    if not is_decided(pair):
+        return "interval and rank test disagree, so this is no more than a hint"
+    size = "" if math.isnan(pair.effect_size) else f" (rank-biserial correlation {format_signed(pair.effect_size, 2)})"
+    return f"the interval excludes 0 and the rank test agrees{size}: chance alone would seldom do this"
+
+
+def _margin_verdict(pair: PairedDifference, margin: float) -> str:
+    """Both ways round: is cropping no worse than gating, and gating no worse than cropping?"""
+    turned = replace(pair, low=-pair.high, high=-pair.low)
+    verdicts = {
+        "cropping": (judge_margin(pair, margin), "gating"),
+        "gating": (judge_margin(turned, margin), "cropping"),
+    }
+    words = {"non-inferior": "is non-inferior to", "inferior": "is inferior to", "undecided": "may be inferior to"}
+    said = [f"{side} {words[verdict]} {other}" for side, (verdict, other) in verdicts.items()]
+    return f"by the margin of {margin:g}{_unit(pair)}, {' and '.join(said)}"
+
+
+def _failures(arms: Mapping[str, Sequence[Run]], scores: Sequence[CaseScore]) -> str:
+    """How many patients each arm failed on, counted as the worst value, and how often stage 1 found nothing."""
+    rows = [row for row in scores if row.arm in arms and row.class_name == "GTV"]
+    lost = {arm: {row.case_id for row in rows if row.arm == arm and _is_lost(row)} for arm in arms}
+    found = []
+    for summary in summarise(rows, "GTV", "dice"):
+        n_without = summary.n_missing + len(lost[summary.arm])
+        n_boxes = sum(len(run.rois) for run in arms[summary.arm])
+        n_fallbacks = count_fallbacks(arms[summary.arm])
+        text = f"{summary.n_dice_zero} of {summary.n_cases} by {summary.arm}"
+        more = [f"{n_without} without a prediction"] if n_without else []
+        more += [f"stage 1 fell back in {n_fallbacks} of {n_boxes} boxes"] if n_fallbacks else []
+        found.append(f"{text} ({', '.join(more)})" if more else text)
+    return f"Failures, patients with Dice 0, count as the worst value: {', '.join(found)}."
+
+
+def _is_lost(row: CaseScore) -> bool:
+    """Whether a case was scored without a usable prediction; in a file from before this was kept, False."""
+    return row.volume_ml == 0 and math.isinf(row.hd95_2021_mm)
+
+
+def _unit(pair: PairedDifference) -> str:
+    return " mm" if METRIC_LABELS[pair.metric].endswith("[mm]") else ""
 
 
 def _numbers(pair: PairedDifference) -> str:
-    unit = " mm" if METRIC_LABELS[pair.metric].endswith("[mm]") else ""
+    unit = _unit(pair)
     name = METRIC_LABELS[pair.metric].removesuffix(" [mm]")
     n_ties = pair.n_cases - _n_differing(pair)
     interval = "" if pair.note else f"95 % interval {format_interval(pair.low, pair.high, '+')}, "
@@ -131,15 +232,8 @@ def _numbers(pair: PairedDifference) -> str:
 
 def _cautions(pair: PairedDifference) -> list[str]:
     found = []
-    is_few = _n_differing(pair) < MIN_CASES
-    if pair.note:
+    if pair.note and _n_differing(pair) < MIN_CASES:
         found.append(f"There is {pair.note}.")
-    elif _holds_zero(pair):
-        found.append("The interval includes 0: the data fit a gain as well as a loss, or no difference at all.")
-    elif not is_decided(pair) and not is_few:
-        found.append("Interval and rank test disagree, so this is no more than a hint.")
-    if is_few:
-        found.append(f"Where fewer than {MIN_CASES} cases differ the test cannot reach p < 0.05 whatever the data say.")
     if pair.n_missing:
         found.append(f"{pair.n_missing} cases are missing in one of the two arms and count there as the worst value.")
     return found

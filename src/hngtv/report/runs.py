@@ -80,6 +80,11 @@ class Run:
         return {roi.case_id: roi for roi in rows if roi.localiser == self.localiser or len(rows) == len(scored)}
 
     @cached_property
+    def costs(self) -> dict[str, float | None]:
+        """What `costs.json` says of parameters, training, prediction and memory; empty without that file."""
+        return _read_optional_json(self.folder.costs)
+
+    @cached_property
     def training(self) -> dict[str, float]:
         """`steps` and `cpu_s` summed over the stages trained in this folder, `n_parameters` of the fine network."""
         fine = _read_optional_json(self.folder.fine / "training.json")
