@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from hngtv.cases.folds import load_or_make_folds, thin
+from hngtv.cases.folds import load_or_make_folds, make_folds, thin
 from hngtv.cases.prepare import Volume
 from hngtv.cases.store import PreparedCase
 from hngtv.config import (
@@ -67,6 +67,19 @@ def split_cases(cases: Sequence[PreparedCase], settings: RunSettings, folder: Ru
     folds = load_or_make_folds(folder.folds, identities, data.n_folds, data.fold_seed, data.group_by_centre)
     test = [case for case in usable if folds[case.case_id] == settings.fold]
     return Split(_thinned([case for case in usable if folds[case.case_id] != settings.fold], settings), test)
+
+
+def validation_split(split: Split, settings: RunSettings, n_folds: int) -> Split:
+    """The training cases alone, split anew: one part of `n_folds` is looked at while settings are chosen.
+
+    Raises:
+        InputError: Too few training cases.
+    """
+    data, identities = settings.data, [(case.case_id, case.centre) for case in split.train]
+    by_centre = data.group_by_centre and len({case.centre for case in split.train}) >= n_folds
+    folds = make_folds(identities, n_folds, data.fold_seed, by_centre, setting="n_validation_folds")
+    held_out = [case for case in split.train if folds[case.case_id] == 0]
+    return Split([case for case in split.train if folds[case.case_id] != 0], held_out)
 
 
 def _thinned(cases: list[PreparedCase], settings: RunSettings) -> list[PreparedCase]:

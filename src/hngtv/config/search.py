@@ -20,7 +20,7 @@ OWN_KEYS = {"fold", "seed", "arm", "run_dir", "work_dir", "trainer", "logger", "
 
 @dataclass(frozen=True)
 class Range:
-    """The values that one setting may take: `choices`, or all from `low` to `high`.
+    """The values that one setting may take: `choices`, which count before all else, or all from `low` to `high`.
 
     Attributes:
         key: Dotted, such as `optimiser.learning_rate`.
@@ -124,8 +124,8 @@ def _read_range(key: str, values: Mapping[str, Any], tree: Mapping[str, Any]) ->
     now = _value_now(key, tree)
     if "choices" in values:
         choices = values["choices"]
-        if len(values) > 1 or not isinstance(choices, list | tuple) or not choices:
-            raise ValueError(f"space.{key}: choices is a list of values and stands alone, got {dict(values)}")
+        if not isinstance(choices, list | tuple) or not choices:
+            raise ValueError(f"space.{key}.choices is {choices!r}; expected a list of values")
         return Range(key, choices=tuple(choices))
     try:
         low, high = float(values["low"]), float(values["high"])
