@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from hngtv.cases.manifest import RawCase
 from hngtv.commands.entry import DONE, run_command
 from tests.commands.test_localise import localise
 from tests.tiny_cases import write_tiny_cohort
@@ -23,7 +24,7 @@ def execute(name: str, folder: Path) -> list[dict[str, Any]]:
     return [output.get("data", {}) for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-def test_runs_and_shows_table_planes_slider_and_still_picture(
+def test_predictions_are_sorted_opened_and_drawn(
     fake_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HNGTV_RUN", str(fake_runs / "two_stage_unet" / "fold0-seed0"))
@@ -32,7 +33,32 @@ def test_runs_and_shows_table_planes_slider_and_still_picture(
     pages = [output["text/html"] for output in outputs if "text/html" in output]
     assert sum("image/png" in output for output in outputs) == 4  # worst, median, best, series
     assert "phantom_0000" in pages[0]
+    assert pages[1].count("<details") == 3
     assert 'type="range"' in pages[1]
+
+
+def test_cohort_shows_files_volumes_and_slices(
+    phantom_cases: list[RawCase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HNGTV_COHORT", str(phantom_cases[0].ct.parents[1] / "cases.csv"))
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent / "src"))
+    outputs = execute("inspect_cohort.ipynb", tmp_path)
+    pages = [output["text/html"] for output in outputs if "text/html" in output]
+    assert sum("image/png" in output for output in outputs) == 1
+    assert pages[0].count("<tr>") == 1 + 3
+    assert pages[1].count("<details") == 3
+
+
+def test_crop_or_gate_goes_from_runs_to_answer_and_figure(
+    fake_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HNGTV_SWEEP", str(fake_runs))
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent / "src"))
+    outputs = execute("crop_or_gate.ipynb", tmp_path)
+    words = [output["text/markdown"] for output in outputs if "text/markdown" in output]
+    assert "two_stage_unet (crop) minus single_stage_ag (gate)" in words[0]
+    assert sum("image/png" in output for output in outputs) == 2 + 2  # the figure twice, coverage, outside
+    assert any("two_stage_unet" in output.get("text/html", "") for output in outputs)
 
 
 def test_localisation_shows_curve_tables_and_hardest_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def keep_gate_maps(folder: RunFolder, cases: Iterable[RawCase], scores: Sequence
 
 
 def write_gate_maps(folder: RunFolder, model: Model, case: RawCase, roi: Roi) -> None:
-    """Write `gates/<case_id>/<gate>.nii.gz` in steps of 1/255, at `SPACING_MM` along the axes of the world, around the ROIs."""
+    """Write `gates/<case_id>/<gate>.nii.gz` around the ROIs: steps of 1/255, at `SPACING_MM` along the world's axes."""
     images = check_case(case, needs_pet=False)
     rois = widen(roi.boxes, model.settings.roi)
     grid = _grid_around(images, roi, model)

@@ -1,0 +1,85 @@
+"""A cohort before anything is trained on it: what its files hold, case by case, and how they look."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hngtv.cases.checks import CheckedImages, check_case
+from hngtv.cases.manifest import RawCase
+from hngtv.errors import InputError
+from hngtv.report.figures import ARM_COLOURS, new_figure, plain
+from hngtv.report.overlay import load_view
+from hngtv.report.viewer import render_viewer, viewer_case
+from hngtv.volume.grid import Grid
+
+LABELS = {1: "GTVp", 2: "GTVn"}
+
+
+def cohort_rows(cases: Sequence[RawCase]) -> list[dict[str, Any]]:
+    """One row for each case: grids, field of view, highest uptake, volumes, and what the checks say of it.
+
+    A case that fails the checks has nothing but its id, its centre and the reason.
+    """
+    rows = []
+    for case in cases:
+        row: dict[str, Any] = {"case": case.case_id, "centre": case.centre}
+        try:
+            images = check_case(case, needs_pet=False)
+        except InputError as error:
+            rows.append(row | dict.fromkeys(_NAMES, "") | {"checks": str(error)})
+            continue
+        rows.append(row | _measures(case, images) | {"checks": "; ".join(images.warnings) or "fine"})
+    return rows
+
+
+def draw_volumes(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Volume of GTVp and GTVn of each case, a dot each, by centre; on a logarithmic axis, empty ones left out."""
+    figure, axis = new_figure(3.2)
+    centres = list(dict.fromkeys(row["centre"] for row in rows))
+    for place, name in enumerate(LABELS.values()):
+        for centre, colour in zip(centres, ARM_COLOURS * len(centres), strict=False):
+            volumes = [float(row[f"{name}_ml"]) for row in rows if row["centre"] == centre and row[f"{name}_ml"]]
+            jitter = 0.5 * ((np.arange(len(volumes)) * 0.618) % 1 - 0.5)
+            label = plain(centre or "all") if place == 0 else None
+            axis.scatter(volumes, place + jitter, color=colour, s=26, alpha=0.75, linewidths=0, label=label)
+    axis.set_xscale("log")
+    axis.set_yticks(range(len(LABELS)), list(LABELS.values()))
+    axis.set_ylim(len(LABELS) - 0.4, -0.6)
+    axis.set_xlabel("volume [ml]", fontsize=9)
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4, title="centre", title_fontsize=8)
+    return figure
+
+
+def cohort_browser(cases: Sequence[RawCase]) -> str:
+    """Cases with their tumours, slice by slice, each opened by a click: HTML that needs neither kernel nor network."""
+    shown = []
+    for case in cases:
+        try:
+            shown.append(viewer_case(case.case_id, case.centre, load_view(case), []))
+        except InputError:
+            continue
+    return render_viewer(shown)
+
+
+_NAMES = ("CT voxels", "CT [mm]", "PET [mm]", "height [mm]", "SUV max", "GTVp_ml", "GTVn_ml")
+
+
+def _measures(case: RawCase, images: CheckedImages) -> dict[str, Any]:
+    grid = images.ct.grid
+    target = np.zeros(grid.shape, np.uint8) if images.target is None else images.target
+    volumes = [round(int(np.count_nonzero(target == label)) * grid.voxel_ml, 2) for label in LABELS]
+    values = (
+        " x ".join(map(str, grid.shape)),
+        _spacing(grid),
+        "" if case.pet is None else _spacing(images.pet.grid),
+        round(grid.shape[2] * grid.spacing_mm[2]),
+        "" if case.pet is None else round(float(images.pet.values.max()), 1),
+        *volumes,
+    )
+    return dict(zip(_NAMES, values, strict=True))
+
+
+def _spacing(grid: Grid) -> str:
+    return " x ".join(f"{mm:.3g}" for mm in grid.spacing_mm)
