@@ -39,6 +39,7 @@ def test_writes_report_table_and_merged_scores(runs: Path, tmp_path: Path, capsy
         rows = list(reader)
     assert tuple(reader.fieldnames or ()) == TABLE_COLUMNS
     assert len(rows) == 2 * 3
+    assert {path.suffix for path in (out / "figures").iterdir()} == {".svg", ".png"}
     assert len((out / "scores.csv").read_text().splitlines()) == 1 + 2 * 3 * 3
     assert (out / "table.tex").read_text().count(r" \\") == 1 + 2 * 3
     differences = list(csv.DictReader((out / "differences.csv").open()))

@@ -5,10 +5,10 @@
     hngtv compare runs=runs out=comparison non_inferiority_margin=0.02
 
 Finds every run folder (settings.json and scores.csv) below `runs`, groups the runs by arm, and writes into `out`:
-report.html (one file, pictures inside), table.csv and table.tex (a row per arm and class), differences.csv (every arm
-against the reference by metric, class, centre and size of the tumour), rankings.csv (as the challenges would have
-ranked the arms) and scores.csv (the scores of all runs). Arms are compared on the folds that all of them have, patient
-by patient; several seeds of a patient are averaged first.
+report.html (one file, pictures and a viewer inside), figures/ (its charts as SVG and PNG), table.csv and table.tex (a
+row per arm and class), differences.csv (every arm against the reference by metric, class, centre and size of the
+tumour), rankings.csv (as the challenges would have ranked the arms) and scores.csv (the scores of all runs). Arms are
+compared on the folds that all of them have, patient by patient; several seeds of a patient are averaged first.
 
 Exit status: 0 done, 2 bad settings or input.
 """
@@ -17,6 +17,7 @@ from hngtv.config import CompareSettings
 from hngtv.errors import InputError
 from hngtv.report.answer import choose_reference
 from hngtv.report.challenges import RANKING_COLUMNS, find_rankings, ranking_rows
+from hngtv.report.charts import write_figures
 from hngtv.report.latex import latex_table
 from hngtv.report.page import write_report
 from hngtv.report.runs import Run, find_runs, keep_shared_folds, runs_by_arm
@@ -43,7 +44,8 @@ def run(settings: CompareSettings) -> None:
     write_text(settings.out / "table.tex", latex_table(comparison.table))
     write_csv(settings.out / "differences.csv", DIFFERENCE_COLUMNS, difference_rows(comparison))
     write_csv(settings.out / "rankings.csv", RANKING_COLUMNS, ranking_rows(comparison))
-    write_report(settings.out / "report.html", comparison)
+    write_figures(settings.out / "figures", comparison)
+    write_report(settings.out / "report.html", comparison, settings.n_viewer_cases)
     for line in (*unequal_terms(comparison.runs, conditions.budget_tolerance), *_unranked(comparison)):
         print(f"warning: {line}")
     print(settings.out / "report.html")

@@ -1,9 +1,9 @@
 """Settings of the other commands."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from hngtv.config.networks import NetworkSettings
 from hngtv.config.run import DataSettings
@@ -105,6 +105,35 @@ class PredictSettings:
             raise ValueError("give either ct=FILE and pet=FILE, or cases=FOLDER_OR_CSV")
 
 
+def _split(value: Any) -> Any:
+    """The items of a list that was typed without brackets."""
+    return value.strip("[]").replace(" ", "").split(",") if isinstance(value, str) else value
+
+
+@settings_group
+class ExportSettings:
+    """`hngtv export`: a finished run as what others can use."""
+
+    model: Path
+    out: Path
+    formats: Annotated[tuple[Literal["package", "onnx", "bundle", "container"], ...], BeforeValidator(_split)]
+    cohort: str | None
+
+
+@settings_group
+class ChallengeSettings:
+    """`hngtv challenge`: one patient, as an entry of a challenge does it."""
+
+    year: Literal[2025, 2026]
+    input: Path
+    output: Path
+    model: Path
+    t_stage: Literal["T1", "T2", "T3", "T4"] | None
+    n_stage: Literal["N0", "N1", "N2", "N3"] | None
+    rfs: float | None
+    n_threads: Annotated[int, Field(ge=0)]
+
+
 @settings_group
 class EvaluateSettings:
     """`hngtv evaluate`: score predictions against targets."""
@@ -128,6 +157,7 @@ class CompareSettings:
     non_inferiority_margin: Positive | None
     budget_tolerance: NonNegative
     unequal_budgets: bool
+    n_viewer_cases: Annotated[int, Field(ge=0)]
 
 
 @settings_group
