@@ -61,11 +61,19 @@ BAD_IMAGES = {
     "PET with NaN": ("pet", with_voxel(np.nan), "1 voxels that are NaN or infinite"),
     "PET with infinity": ("pet", with_voxel(np.inf), "1 voxels that are NaN or infinite"),
     "CT without its intercept": ("ct", lambda ct: ct + 1024, "rescale intercept"),
+    "CT without its intercept, advice": ("ct", lambda ct: ct + 1024, "set ct_offset=-1024 for this case in cases.csv"),
     "CT of all zeros": ("ct", lambda ct: ct * 0, "expected HU with air"),
+    "CT scaled to 0..1": ("ct", lambda ct: (ct.clip(-1000, 1000) + 1000) / np.float32(2000), "as after scaling; HU"),
+    "CT as 8-bit grey": ("ct", lambda ct: ((ct.clip(-160, 240) + 160) * 255 / 400).astype(np.uint8), "8-bit grey; HU"),
+    "CT windowed": ("ct", lambda ct: ct.clip(-150, 45), "clipped to a window from -150 to 45"),
     "CT beyond HU": ("ct", with_voxel(1e6), "expected HU within"),
     "PET negative": ("pet", with_voxel(-5), "not negative; convert it again"),
     "PET in HU": ("pet", lambda pet: pet * 100 - 1000, "looks like a CT"),
     "PET in Bq/mL": ("pet", lambda pet: pet * 4000, "set pet_unit=BQML and pet_factor"),
+    "PET as counts": ("pet", lambda pet: (pet * 900).astype(np.int16), "too high for SUV, as in Bq/mL or counts"),
+    "PET scaled to 0..1": ("pet", lambda pet: pet / pet.max(), "exactly 1, as after scaling; SUV cannot be got back"),
+    "PET as 8-bit grey": ("pet", lambda pet: np.rint(pet / pet.max() * 255).astype(np.uint8), "8-bit grey; SUV"),
+    "PET z-scored": ("pet", lambda pet: (pet - pet.mean()) / pet.std(), "as after z-scoring; SUV cannot be got back"),
     "PET of all zeros": ("pet", lambda pet: pet * 0, "no uptake"),
     "target of 255": ("target", lambda mask: mask * 255, "expected 0 .background., 1 .GTVp. and 2 .GTVn."),
     "target of three classes": ("target", lambda mask: np.where(mask == 2, 3, mask), "has values 0, 1, 3"),
@@ -145,6 +153,27 @@ def test_bqml_is_turned_into_suv_by_its_factor(case: RawCase) -> None:
     rewrite(case.pet, lambda pet: pet * 4000)
     images = check_case(replace(case, pet_unit="BQML", pet_factor=1 / 4000))
     np.testing.assert_allclose(images.pet.values, expected, rtol=1e-5)
+
+
+def test_a_ct_without_its_intercept_is_mended_by_its_offset(case: RawCase) -> None:
+    expected = check_case(case).ct.values
+    rewrite(case.ct, lambda ct: ct + 1024)
+    np.testing.assert_array_equal(check_case(replace(case, ct_offset=-1024)).ct.values, expected)
+
+
+ODD_IMAGES = {
+    "PET in kBq/mL": ("pet", lambda pet: pet * 7, "has a median of 7"),
+    "PET in whole numbers": ("pet", lambda pet: np.rint(pet), "holds whole numbers only"),
+    "CT clipped above air": ("ct", lambda ct: ct.clip(-500, None), "is clipped at -500 HU"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_IMAGES)
+def test_an_odd_image_is_used_with_a_warning(case: RawCase, name: str) -> None:
+    kind, change, told = ODD_IMAGES[name]
+    rewrite(getattr(case, kind), change)
+    (warning,) = check_case(case).warnings
+    assert warning.startswith(f"case P01: {getattr(case, kind)} {told}")
 
 
 @pytest.mark.parametrize(("factor", "reason"), [(1e-9, "no uptake"), (0.5, "too high for SUV")])

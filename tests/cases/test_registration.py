@@ -36,7 +36,7 @@ def test_no_shift_is_small_and_a_known_one_is_found(images: CheckedImages) -> No
     np.testing.assert_allclose(shift.offset_mm, np.negative(OFFSET_MM), atol=3)
     assert shift.information[1] > shift.information[0]
     assert shift == estimate_shift(images.ct, moved(images.pet, OFFSET_MM))
-    assert "mm (to the right +1" in str(shift)
+    assert "mm (right -1" in str(shift)
 
 
 def test_a_pet_beside_the_ct_is_told(images: CheckedImages) -> None:

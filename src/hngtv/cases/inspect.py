@@ -87,7 +87,7 @@ def _shift_of(case: RawCase, images: CheckedImages, findings: list[Finding]) -> 
 def _correct(case: RawCase, shift: Shift, corrected: Path | None, findings: list[Finding]) -> RawCase:
     """The case with a moved PET, or the advice to move it."""
     assert case.pet is not None
-    what = f"case {case.case_id}: PET lies off the CT by about {shift}"
+    what = f"case {case.case_id}: PET seems to lie off the CT and fits best {shift}"
     if corrected is None:
         advice = "look at both, and import with correct_shift=true if it is so"
         findings.append(Finding(case.case_id, "warning", f"{what}; {advice}"))

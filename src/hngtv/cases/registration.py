@@ -54,14 +54,7 @@ class Shift:
 
     def __str__(self) -> str:
         x, y, z = self.offset_mm
-        return f"{self.length_mm:.1f} mm (to the right {-x:+.1f}, to the front {y:+.1f}, to the head {z:+.1f})"
-
-
-def has_registration() -> bool:
-    """Whether SimpleITK is installed."""
-    from importlib.util import find_spec
-
-    return find_spec("SimpleITK") is not None
+        return f"moved by {self.length_mm:.1f} mm (right {x:+.1f}, front {y:+.1f}, head {z:+.1f})"
 
 
 def estimate_shift(ct: Image, pet: Image) -> Shift:

@@ -61,7 +61,7 @@ def pet_fault(values: NDArray) -> str | None:
     """Why (X, Y, Z) are no SUV but were scaled or normalised, and what to do; None if no sign is clear."""
     low, high = float(values.min()), float(values.max())
     advice = "SUV cannot be got back, so give the original PET"
-    if low in (-1.0, 0.0) and abs(high - 1) <= EXACT:
+    if (low >= 0 or low == -1) and abs(high - 1) <= EXACT:
         return f"has values from {low:g} to exactly 1, as after scaling; {advice}"
     if low >= 0 and high == GREY_MAX and _are_whole(values):
         return f"has whole values from {low:g} to {high:g}, as 8-bit grey; {advice}"

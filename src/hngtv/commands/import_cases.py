@@ -33,6 +33,8 @@ from hngtv.errors import CasesFailedError, InputError
 from hngtv.run_folder import make_folder
 
 IMAGES_NAME, CORRECTED_NAME = "images", "corrected"
+WARNING = "warning: "
+"""How a line of a writer begins that is about no failure."""
 
 
 def run(settings: ImportSettings) -> None:
@@ -53,23 +55,24 @@ def run(settings: ImportSettings) -> None:
     if settings.source is not None or found.write is not None or found.notes:
         print(f"{data.root}: {found.layout} ({found.why})")
     cases, findings = _cases_of(found, out)
+    n_cases = len(cases) + sum(finding.severity == "error" for finding in findings)
     inspected, bad = _inspect_all(cases, _plan_of(settings, out, is_kept))
     findings += [*bad, *(finding for one in inspected for finding in one.findings)]
     facts = [one.facts for one in inspected]
     for finding in (of_all := cohort_findings(facts)):
         _tell(finding)
     if is_kept:
-        print(f"{len(inspected)} of {len(cases)} cases of {out} are good; the file was left as it is")
+        print(f"{len(inspected)} of {n_cases} cases of {out} are good; the file was left as it is")
         _tell_unlisted(cases, data.root, layout)
     elif inspected:
         _write(out, [one.case for one in inspected])
         write_findings(out.parent, [*findings, *of_all], facts)
         if settings.source is not None:
             print("\n".join(centre_lines(facts)))
-        print(f"{len(inspected)} of {len(cases)} cases are good; wrote {out}")
-    n_bad = len(cases) - len(inspected)
+        print(f"{len(inspected)} of {n_cases} cases are good; wrote {out}")
+    n_bad = n_cases - len(inspected)
     if n_bad:
-        raise CasesFailedError(f"{n_bad} of {len(cases)} cases are bad (listed above)")
+        raise CasesFailedError(f"{n_bad} of {n_cases} cases are bad (listed above)")
 
 
 def _is_manifest(path: Path) -> bool:
@@ -82,20 +85,19 @@ def _folder_of(path: Path) -> Path:
 
 def _plan_of(settings: ImportSettings, out: Path, is_kept: bool) -> InspectPlan:
     if is_kept and settings.correct_shift:
-        raise InputError(
-            f"correct_shift=true changes cases, but {out} exists and is kept; give a new file with out=FILE"
-        )
+        raise InputError(f"correct_shift=true changes cases, but {out} is kept as it is; give another out=FILE")
     corrected = out.parent / CORRECTED_NAME if settings.correct_shift else None
     return InspectPlan(not is_kept, settings.estimate_shift, corrected)
 
 
 def _cases_of(found: Recognised, out: Path) -> tuple[list[RawCase], list[Finding]]:
     """The cases, written first where they are DICOM or 4D, and what the tree gives to tell."""
-    cases, lines = list(found.cases), list(found.notes)
+    cases, findings = list(found.cases), [Finding("", "note", line) for line in found.notes]
     if found.write is not None:
-        cases, more = found.write(make_folder(out.parent / IMAGES_NAME))
-        lines += more
-    findings = [Finding("", "note", line) for line in lines]
+        cases, lines = found.write(make_folder(out.parent / IMAGES_NAME))
+        for line in lines:
+            told = line.removeprefix(WARNING)
+            findings.append(Finding("", "error" if told == line else "warning", told))
     for finding in findings:
         _tell(finding)
     if not cases:

@@ -56,7 +56,7 @@ def _recognise_file(source: Path) -> Recognised:
 
 def _recognise_dicom(tree: Tree) -> Recognised:
     known = len(tree.images) + len(tree.tables) + len(tree.jsons) + len(tree.archives)
-    if not tree.images and tree.n_files > known:
+    if tree.n_files > known:
         from hngtv.cases.dicom import convert_patients, holds_dicom  # pydicom is slow to import
 
         if holds_dicom(tree.root):

@@ -47,6 +47,7 @@ def write_nnunet(cases: Sequence[RawCase], out: Path, folds: FoldPlan) -> tuple[
     """
     if (out / DESCRIPTION_NAME).exists():
         raise InputError(f"{out} holds a data set already; delete it, or give another folder with out=DIR")
+    _splits({case.case_id: case for case in cases if _is_training(case)}, folds)  # fails before any file is written
     for name in ("imagesTr", "labelsTr", "imagesTs"):
         make_folder(out / name)
     ids, done, failures, labels = _safe_ids(cases), [], [], Counter()
@@ -61,8 +62,7 @@ def write_nnunet(cases: Sequence[RawCase], out: Path, folds: FoldPlan) -> tuple[
         done.append(named)
         labels.update(() if images.target is None else np.unique(images.target).tolist())
     originals = {case.extra["original_id"]: case for case in done if _is_training(case)}
-    if originals:
-        write_json(out / SPLITS_NAME, _splits(originals, folds))
+    write_json(out / SPLITS_NAME, _splits(originals, folds))
     write_manifest(out / IDS_NAME, done)
     _describe(out / DESCRIPTION_NAME, len(originals), has_nodes=labels[2] > 0)
     return done, failures
@@ -88,6 +88,8 @@ def _splits(cases: dict[str, RawCase], plan: FoldPlan) -> list[dict[str, list[st
     Args:
         cases: By the ids they had, which decide the folds.
     """
+    if not cases:
+        return []
     pairs = [(case_id, case.centre) for case_id, case in cases.items()]
     folds = make_folds(pairs, plan.n_folds, plan.seed, plan.group_by_centre)
     return [
