@@ -17,7 +17,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 """DICOM counts towards the patient's left and back, NIfTI towards right and front."""
 SAME_PLACE_MM = 0.01
 """Two slices nearer than this lie at one place. Source: our choice."""
-GAP_TOLERANCE_MM = 0.1
+GAP_TOLERANCE_MM = 0.11
 GAP_TOLERANCE = (0.05, 0.25)
 """A distance of neighbours may differ from the usual one by `GAP_TOLERANCE_MM`, but at least by the first and at most
 by the second share of it: scanners round positions to 0.1 mm at worst, and a lost slice is a whole one. Our choice."""

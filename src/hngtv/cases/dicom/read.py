@@ -1,5 +1,6 @@
 """The door to pydicom: whatever it raises becomes one line that names the file or the tag."""
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,9 +29,17 @@ class NotDicomError(Exception):
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
     """Without pydicom's warnings: they are of no use to a user here, and quote values that may name a patient."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)(\.|$)")
-        yield
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)(\.|$)")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def read_header(path: Path, keywords: Sequence[str] | None = None) -> FileDataset:
