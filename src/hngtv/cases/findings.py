@@ -16,6 +16,7 @@ from hngtv.run_folder import write_csv
 from hngtv.volume.components import components
 
 FINDINGS_NAME, FACTS_NAME = "findings.csv", "facts.csv"
+CLASSES = {"GTVp": 1, "GTVn": 2}
 Severity = Literal["error", "warning", "note"]
 FINDING_COLUMNS = ("case_id", "severity", "finding")
 
@@ -63,13 +64,11 @@ class CaseFacts:
 def measure_case(case: RawCase, images: CheckedImages, shift_mm: float | None = None) -> CaseFacts:
     """The facts of a case that passed its checks."""
     ct, pet = images.ct, images.pet
-    volumes: list[float | None] = [None, None]
-    counts: list[int | None] = [None, None]
-    if images.target is not None:
-        for place, label in enumerate((1, 2)):
-            mask = images.target == label
-            volumes[place] = round(float(mask.sum()) * ct.grid.voxel_ml, 3)
-            counts[place] = len(components(mask))
+    volumes, counts = {}, {}
+    for name, label in CLASSES.items() if images.target is not None else ():
+        mask = images.target == label
+        volumes[name] = round(float(mask.sum()) * ct.grid.voxel_ml, 3)
+        counts[name] = len(components(mask))
     return CaseFacts(
         case.case_id,
         case.centre,
@@ -80,8 +79,10 @@ def measure_case(case: RawCase, images: CheckedImages, shift_mm: float | None = 
         _three(pet.grid.spacing_mm),
         round(covered_share(ct.grid, pet.grid), 3),
         round(float(pet.values.max()), 2),
-        *volumes,
-        *counts,
+        gtvp_ml=volumes.get("GTVp"),
+        gtvn_ml=volumes.get("GTVn"),
+        n_gtvp=counts.get("GTVp"),
+        n_gtvn=counts.get("GTVn"),
         shift_mm=None if shift_mm is None else round(shift_mm, 1),
         contents=(_digest(ct.values), _digest(pet.values)),
     )
