@@ -63,7 +63,9 @@ class Series:
     @property
     def name(self) -> str:
         """The series as a user finds it, without its description, which may name the patient."""
-        return f"series {self.number or '?'} ({len(self.paths)} files in {shown(self.paths[0].parent)})"
+        first, n = self.paths[0], len(self.paths)
+        where = shown(first) if n == 1 else f"{n} files in {shown(first.parent)}"
+        return f"series {self.number or '?'} ({where})"
 
 
 @dataclass
@@ -132,12 +134,16 @@ def _look_at(path: Path, members: dict[tuple[str, ...], list[Path]]) -> str:
     try:
         header = read_header(path, KEYWORDS)
     except NotDicomError:
+        if path.suffix.lower() == ".dcm":
+            raise InputError(f"{shown(path)} is named .dcm and is none; it is cut short, or remove it") from None
         return "not DICOM"
     sop_class = text_of(header, "SOPClassUID") or str(header.file_meta.get("MediaStorageSOPClassUID", ""))
+    if not sop_class:
+        raise InputError(f"{shown(path)} is cut short before its SOPClassUID (0008,0016); copy it again")
     if sop_class in ENHANCED:
         return f"{ENHANCED[sop_class]} of many frames, which is not read: export it as classic CT or PET"
     if sop_class not in KINDS:
-        return f"{UID(sop_class).name or 'DICOM of no class'}, which holds no CT, PET or outlines"
+        return f"{UID(sop_class).name}, which holds no CT, PET or outlines"
     if PROJECTIONS & set(words_of(header, "ImageType")):
         return "scouts or projections"
     kind = KINDS[sop_class]
