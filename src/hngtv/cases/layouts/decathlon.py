@@ -1,7 +1,7 @@
 """JSON lists of images as the Medical Segmentation Decathlon and MONAI write them, with 4D images or one file each."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,9 @@ def _write_frames(
     for entry, split in tqdm(entries, desc="splitting", unit="case", disable=None):
         source = path_inside(root, str(entry["image"]), where)
         label = path_inside(root, str(entry["label"]), where) if entry.get("label") else None
-        case = RawCase(stem_of(source), "", *(out / stem_of(source) / f"{name}.nii.gz" for name in ("ct", "pet")),
-                       label and _if_file(label), split=split)  # fmt: skip
+        folder = out / stem_of(source)
+        ct, pet = folder / "ct.nii.gz", folder / "pet.nii.gz"
+        case = RawCase(stem_of(source), "", ct, pet, label and _if_file(label), split=split)
         check_ids([case], source)
         try:
             _split(source, case, frames)
@@ -126,10 +127,9 @@ def _split(source: Path, case: RawCase, frames: tuple[int, int]) -> None:
         raise InputError(f"{source} cannot be read ({error}); copy it again from its source") from None
     if values.ndim != 4 or values.shape[3] <= max(frames):
         raise InputError(f"{source} has shape {values.shape}; expected 4 axes with frames {frames[0]} and {frames[1]}")
-    save: Callable[[Path, nib.Nifti1Image], None] = save_nifti
     for path, frame in zip((case.ct, case.pet), frames, strict=True):
         assert path is not None
-        save(path, nib.Nifti1Image(values[..., frame], image.affine, _header(image, values.dtype)))
+        save_nifti(path, nib.Nifti1Image(values[..., frame], image.affine, _header(image, values.dtype)))
 
 
 def _header(image: nib.Nifti1Image, dtype: np.dtype) -> nib.Nifti1Header:
