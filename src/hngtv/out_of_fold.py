@@ -2,12 +2,13 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import nn
 
 from hngtv.cases.folds import make_folds
@@ -122,7 +123,7 @@ class CoarseStation:
     def walk(self, folder: RunFolder, logger: RunLogger) -> tuple[list[Roi], Used]:
         """Train the inner models, or find them trained; a box for each training case, and what was used."""
         root = make_folder(self.settings.work_dir / "coarse") / self.key
-        with FileLock(root.with_suffix(".lock")):
+        with _locked(root.with_suffix(".lock")):
             records = []
             for inner in range(self.localiser.n_inner_folds):
                 name = f"inner_{inner}"
@@ -330,6 +331,21 @@ class CoarseStation:
             covered = covered_fraction(target, grid, widen(boxes, self.settings.roi))
             rois.append(Roi(case.case_id, localiser.name, inner, boxes, found.confidence, covered, found.reason))
         return rois
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; where another run has it, say so and wait."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another run, which is at work on the same stage 1")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _share_of(budget: BudgetSettings, share: float) -> BudgetSettings:

@@ -4,6 +4,8 @@ Whatever the engine, a job is a child process that leaves its results in its run
 """
 
 import importlib
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -110,9 +112,10 @@ def _with_submitit(
 
 def _with_ray(jobs: Sequence[Job], settings: RayLauncher, wait: bool) -> Iterator[Ended]:
     ray = _engine("ray")
-    started_here = not ray.is_initialized()
-    if started_here:
-        ray.init(address=settings.address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    handler = signal.getsignal(signal.SIGTERM)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would send reports to its makers
+    ray.init(settings.address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    signal.signal(signal.SIGTERM, handler)  # Ray's own would leave jobs at work
     remote = ray.remote(num_cpus=settings.cpus_per_job, num_gpus=settings.gpus_per_job, max_retries=0)(run_job)
     try:
         yield from _poll(
@@ -125,8 +128,7 @@ def _with_ray(jobs: Sequence[Job], settings: RayLauncher, wait: bool) -> Iterato
             cancel=ray.cancel,
         )
     finally:
-        if started_here:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def _poll(

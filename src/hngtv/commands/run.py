@@ -2,13 +2,16 @@
 
     hngtv run experiment=two_stage_ag data=folder data.root=DIR fold=0 run_dir=runs/ag_0 budget.steps=500
     hngtv run experiment=two_stage_ag data=folder data.root=DIR fold=all run_dir=runs/ag_all budget.steps=900
-    hngtv run -m experiment=single_stage_ag,two_stage_ag fold=0,1,2,3,4 data.root=DIR
+    hngtv run -m experiment=single_stage_ag,two_stage_ag fold=0,1,2,3,4 data.root=DIR hydra.sweep.dir=runs
+    hngtv run -m sweep=arms,folds data.root=DIR launcher=joblib launcher.n_jobs=2
 
 The run folder gets settings.json, cases.csv, folds.json, rois.csv, coarse/ and fine/ (weights and curves),
 predictions/<case_id>.nii.gz, calibration.csv, gates/ (alphas of the best, the median and the worst test case) and
-scores.csv; with error_budget=true also error_budget.{csv,json,png}: the same fine stage inside the true ROI and without
-stage 1. Prepared cases and coarse stages are kept in work_dir and shared by runs.
-A killed run goes on where it was when the same command is given again; a finished one has nothing left to do.
+scores.csv, costs.json and status.json; with error_budget=true also error_budget.{csv,json,png}: the same fine stage
+inside the true ROI and without stage 1. Prepared cases and coarse stages are kept in work_dir and shared by runs.
+A killed run goes on where it was when the same command is given again; a finished one has nothing left to do. With -m,
+values separated by commas are swept, sweep= names lists of them (conf/sweep), launcher= says what runs the jobs
+(conf/launcher), and the sweep folder gets results.csv with a row for each job.
 
 Exit status: 0 done, 1 some cases could not be used or predicted (listed), 2 bad settings or input.
 """
