@@ -1,4 +1,4 @@
-"""The score of a case: the policy for empty masks, missing predictions, classes, and the aggregated Dice."""
+"""The score of a case: the policy for empty masks, missing predictions, lesions and classes."""
 
 import dataclasses
 import math
@@ -155,24 +155,6 @@ def test_a_class_without_any_volume_is_not_present():
     assert score.classes_present(rows) == ("GTVp", "GTV")
     assert score.classes_present([*rows, row("GTVn", 0.2, 0.0, dice=0.0)]) == CLASS_NAMES
     assert score.classes_present([]) == ()
-
-
-def test_aggregated_dice_is_the_dice_of_all_voxels_together():
-    rng = np.random.default_rng(0)
-    predictions, targets = rng.random((2, 6, 5, 5, 5)) < rng.random((1, 6, 1, 1, 1))
-    expected = 2 * (predictions & targets).sum() / (predictions.sum() + targets.sum())
-    scores = [
-        score.score_case(p.astype(int), t.astype(int), SPACING_MM, ("GTVp",))["GTVp"]
-        for p, t in zip(predictions, targets, strict=True)
-    ]
-    columns = [[case[name] for case in scores] for name in ("dice", "volume_ml", "target_volume_ml")]
-    assert score.aggregated_dice(*columns) == pytest.approx(expected)
-
-
-def test_aggregated_dice_leaves_empty_cases_without_weight_and_is_nan_without_volume():
-    assert score.aggregated_dice([0.5, 1.0], [1.0, 0.0], [1.0, 0.0]) == 0.5
-    assert np.isnan(score.aggregated_dice([1.0, 1.0], [0.0, 0.0], [0.0, 0.0]))
-    assert np.isnan(score.aggregated_dice([], [], []))
 
 
 @settings(max_examples=25, deadline=None)

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from hngtv.commands.compare import build_comparison
+from hngtv.report.pooled import POOLED
 from hngtv.report.runs import find_runs
-from hngtv.report.statistics import METRICS, POOLED, compare_arms
+from hngtv.report.statistics import METRICS, compare_arms
 from hngtv.report.strata import DIFFERENCE_COLUMNS, difference_rows, strata, subgroup_rows
 from hngtv.report.tables import Comparison
 from hngtv.report.terms import Conditions

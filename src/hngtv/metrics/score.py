@@ -191,31 +191,6 @@ def classes_present(scores: Iterable[CaseScore]) -> tuple[str, ...]:
     return tuple(name for name in CLASS_NAMES if name in found)
 
 
-def aggregated_dice(
-    dice: npt.ArrayLike, volume_ml: npt.ArrayLike, target_volume_ml: npt.ArrayLike
-) -> npt.NDArray[np.float64]:
-    """Aggregated Dice of a cohort, 2 sum(TP) / sum(P + T): one Dice over all voxels of all cases.
-
-    Large tumours weigh more than in the mean of the cases, and a case with neither target nor prediction does
-    not weigh.
-
-    Args:
-        dice: Dice of each case (..., case).
-        volume_ml: Predicted volume of each case, same shape.
-        target_volume_ml: True volume of each case, same shape.
-
-    Returns:
-        Array of shape (...), without the case axis; NaN where no case has any volume.
-
-    Source:
-        HECKTOR 2022, DSCagg; the overlap is recovered as Dice times (P + T) / 2.
-    """
-    both_ml = np.asarray(volume_ml, float) + np.asarray(target_volume_ml, float)
-    total_ml = both_ml.sum(axis=-1)
-    overlap_twice_ml = (np.asarray(dice, float) * both_ml).sum(axis=-1)
-    return np.divide(overlap_twice_ml, total_ml, out=np.full_like(total_ml, np.nan), where=total_ml > 0)
-
-
 def image_diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
     """Length of the diagonal of a grid, from outer edge to outer edge.
 

@@ -10,7 +10,7 @@ the mean.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from hngtv.errors import InputError
 from hngtv.metrics.score import CaseScore
-from hngtv.report.bootstrap import UNKNOWN, Estimate, estimate_means, estimate_medians, estimates, resample_sums
+from hngtv.report.bootstrap import UNKNOWN, Estimate, estimate_means, estimate_medians
 from hngtv.report.case_values import CaseValues, ScoreRow, case_values
 from hngtv.report.rank_test import holm_adjust, rank_biserial, signed_rank_p
 
@@ -46,9 +46,6 @@ METRICS: dict[str, Metric] = {
     },
     **{name: Metric(name, higher_is_better=False, statistic="median", worst=np.inf) for name in ("hd95_mm", "msd_mm")},
 }
-
-POOLED = ("dice_aggregated", "f1_aggregated")
-"""Measures over all voxels or all lesions of a cohort together: no patient has a value of its own."""
 
 Verdict = Literal["non-inferior", "inferior", "undecided"]
 
@@ -119,26 +116,6 @@ class PairedDifference:
     median: Estimate = UNKNOWN
 
 
-@dataclass(frozen=True)
-class PooledSummary:
-    """A pooled measure of one arm, or of one arm minus the reference where there is one; patients are resampled.
-
-    Attributes:
-        measure: One of `POOLED`; higher is better.
-        n_cases: Patients of the cohort.
-        n_missing: Patients without a row in the arm (or the reference), counted as an empty prediction.
-        estimate: NaN where no patient has any volume or lesion, or a file does not know them.
-    """
-
-    arm: str
-    reference: str
-    class_name: str
-    measure: str
-    n_cases: int
-    n_missing: int
-    estimate: Estimate
-
-
 def summarise(rows: Iterable[ScoreRow], class_name: str, metric: str) -> list[ArmSummary]:
     """Summarises every arm on one class and metric.
 
@@ -202,40 +179,22 @@ def compare_arms(rows: Iterable[ScoreRow], class_name: str, metric: str, referen
 
 def compare_values(values: CaseValues, metric: str, reference: str) -> list[PairedDifference]:
     """As `compare_arms`, of rows that were collected before."""
-    kind = find_metric(metric)
-    base = _place_of(reference, values)
+    return compare_metrics(values, [metric], reference)
+
+
+def compare_metrics(values: CaseValues, metrics: Sequence[str], reference: str) -> list[PairedDifference]:
+    """As `compare_values`, metric after metric; all at once, as the sums of all are one product."""
+    base = place_of(reference, values)
     others = [place for place in range(len(values.arms)) if place != base]
-    filled = values.filled(metric, kind.worst)
-    differences = _subtract(filled[others], filled[base])
+    kinds = [find_metric(metric) for metric in metrics]
+    filled = [values.filled(kind.name, kind.worst) for kind in kinds]
+    differences = np.concatenate([_subtract(column[others], column[base]) for column in filled])
     means, medians = estimate_means(differences), estimate_medians(differences)
-    pairs = []
-    for row, place in enumerate(others):
-        gains = differences[row] if kind.higher_is_better else -differences[row]
-        main = means[row] if kind.statistic == "mean" else medians[row]
-        p_value = signed_rank_p(differences[row])
-        pairs.append(
-            PairedDifference(
-                arm=values.arms[place],
-                reference=reference,
-                class_name=values.class_name,
-                metric=metric,
-                n_cases=len(gains),
-                n_missing=int((values.is_missing[place] | values.is_missing[base]).sum()),
-                n_better=int((gains > 0).sum()),
-                n_worse=int((gains < 0).sum()),
-                statistic=kind.statistic,
-                difference=main.value,
-                low=main.low,
-                high=main.high,
-                p_value=p_value,
-                p_holm=p_value,
-                note=main.note,
-                effect_size=rank_biserial(gains),
-                mean=means[row],
-                median=medians[row],
-            )
-        )
-    adjusted = holm_adjust([pair.p_value for pair in pairs])
+    pairs = [
+        _pair(values, (place, base), kind, differences[row], (means[row], medians[row]))
+        for row, (kind, place) in enumerate((kind, place) for kind in kinds for place in others)
+    ]
+    adjusted = [p_holm for kind in kinds for p_holm in holm_adjust([p.p_value for p in pairs if p.metric == kind.name])]
     return [replace(pair, p_holm=p_holm) for pair, p_holm in zip(pairs, adjusted, strict=True)]
 
 
@@ -255,71 +214,6 @@ def judge_margin(pair: PairedDifference, margin: float) -> Verdict:
     if gains[0] > -margin:
         return "non-inferior"
     return "inferior" if gains[1] < -margin else "undecided"
-
-
-def summarise_aggregated_dice(rows: Iterable[ScoreRow], class_name: str) -> dict[str, float]:
-    """Aggregated Dice of every arm, seeds averaged first.
-
-    A patient missing from an arm counts as an empty prediction: its target volume is known from the other
-    arms.
-
-    Args:
-        rows: Score rows of all arms, all classes.
-        class_name: The class to summarise.
-
-    Returns:
-        One value per arm, in the order in which the arms first appear; NaN where no case has any volume.
-
-    Raises:
-        InputError: As for ``summarise``.
-    """
-    pooled = summarise_pooled(case_values(rows, class_name), "dice_aggregated")
-    return {summary.arm: summary.estimate.value for summary in pooled}
-
-
-def summarise_pooled(values: CaseValues, measure: str) -> list[PooledSummary]:
-    """A measure of `POOLED` of every arm, with its interval."""
-    n_cases = len(values.case_ids)
-    found = estimates(*_ratios(*pooled_parts(values, measure)), n_cases)
-    n_missing = values.is_missing.sum(axis=1)
-    return [
-        PooledSummary(arm, "", values.class_name, measure, n_cases, int(n), estimate)
-        for arm, n, estimate in zip(values.arms, n_missing, found, strict=True)
-    ]
-
-
-def compare_pooled(values: CaseValues, measure: str, reference: str) -> list[PooledSummary]:
-    """A measure of `POOLED`, every other arm minus the reference, with its interval over the same resamples.
-
-    Raises:
-        InputError: The reference is not an arm.
-    """
-    base = _place_of(reference, values)
-    others = [place for place in range(len(values.arms)) if place != base]
-    n_cases = len(values.case_ids)
-    found, resampled = _ratios(*pooled_parts(values, measure))
-    differences = (found[others] - found[base]).round(TIE_DECIMALS)
-    of_resamples = (resampled[:, others] - resampled[:, [base]]).round(TIE_DECIMALS)
-    n_missing = (values.is_missing[others] | values.is_missing[base]).sum(axis=1)
-    return [
-        PooledSummary(values.arms[place], reference, values.class_name, measure, n_cases, int(n), estimate)
-        for place, n, estimate in zip(others, n_missing, estimates(differences, of_resamples, n_cases), strict=True)
-    ]
-
-
-def pooled_parts(values: CaseValues, measure: str) -> tuple[Values, Values]:
-    """What a pooled measure sums over patients, above and below its line, arrays (arm, case)."""
-    if measure == "dice_aggregated":
-        target_ml = values.of_target("target_volume_ml")
-        return values.filled("overlap_twice_ml", 0.0), np.where(values.is_missing, target_ml, values.columns["both_ml"])
-    n_lesions = values.of_target("n_lesions")
-    n_found = values.filled("n_lesions_found", 0.0)
-    return 2 * n_found, n_lesions + n_found + values.filled("n_lesions_false", 0.0)
-
-
-def target_volumes(rows: Iterable[CaseScore]) -> dict[str, float]:
-    """True volume in ml of each case, by case id; the rows are of one class."""
-    return dict(sorted((row.case_id, row.target_volume_ml) for row in rows))
 
 
 def mean_by_case(
@@ -343,26 +237,53 @@ def find_metric(name: str) -> Metric:
     return METRICS[name]
 
 
-def _place_of(reference: str, values: CaseValues) -> int:
+def place_of(reference: str, values: CaseValues) -> int:
+    """Place of the reference among the arms.
+
+    Raises:
+        InputError: It is not one of them.
+    """
     if reference not in values.arms:
         raise InputError(f"reference arm is {reference!r}, expected one of {', '.join(values.arms)}")
     return values.arms.index(reference)
+
+
+def _pair(
+    values: CaseValues,
+    places: tuple[int, int],
+    metric: Metric,
+    differences: Values,
+    mean_and_median: tuple[Estimate, Estimate],
+) -> PairedDifference:
+    """Of the arm and the reference at two places; ``p_holm`` is still the raw p value: the adjustment needs all."""
+    arm, reference = places
+    gains = differences if metric.higher_is_better else -differences
+    mean, median = mean_and_median
+    main = mean if metric.statistic == "mean" else median
+    p_value = signed_rank_p(differences)
+    return PairedDifference(
+        arm=values.arms[arm],
+        reference=values.arms[reference],
+        class_name=values.class_name,
+        metric=metric.name,
+        n_cases=len(gains),
+        n_missing=int((values.is_missing[arm] | values.is_missing[reference]).sum()),
+        n_better=int((gains > 0).sum()),
+        n_worse=int((gains < 0).sum()),
+        statistic=metric.statistic,
+        difference=main.value,
+        low=main.low,
+        high=main.high,
+        p_value=p_value,
+        p_holm=p_value,
+        note=main.note,
+        effect_size=rank_biserial(gains),
+        mean=mean,
+        median=median,
+    )
 
 
 def _subtract(arms: Values, reference: Values) -> Values:
     """Arms minus reference (arm, case); 0 where both are infinite."""
     reference = np.broadcast_to(reference, arms.shape)
     return np.subtract(arms, reference, out=np.zeros_like(arms), where=arms != reference).round(TIE_DECIMALS)
-
-
-def _ratios(above: Values, below: Values) -> tuple[Values, Values]:
-    """Sum over sum of (arm, case): over the cohort (arm,), and over each resample (resample, arm)."""
-    is_known = np.isfinite(above + below).all(axis=1)[:, None]
-    above, below = np.where(is_known, above, 0.0), np.where(is_known, below, 0.0)
-    sums = resample_sums(np.concatenate([above, below]))
-    return _divide(above.sum(axis=1), below.sum(axis=1)), _divide(sums[:, : len(above)], sums[:, len(above) :])
-
-
-def _divide(above: Values, below: Values) -> Values:
-    """NaN where there is nothing below the line."""
-    return np.divide(above, below, out=np.full_like(below, np.nan), where=below > 0)

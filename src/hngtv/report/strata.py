@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from hngtv.report.case_values import CaseValues
+from hngtv.report.pooled import POOLED, compare_pooled
 from hngtv.report.runs import Run
-from hngtv.report.statistics import METRICS, POOLED, compare_pooled, compare_values, summarise_values
+from hngtv.report.statistics import METRICS, compare_metrics, compare_values, summarise_values
 from hngtv.report.tables import Comparison, margin_cells, rounded
 
 DIFFERENCE_COLUMNS = (
@@ -91,13 +92,12 @@ def _groups_by_volume(values: CaseValues) -> dict[str, set[str]]:
 def _differences_of(values: CaseValues, comparison: Comparison) -> list[dict[str, Any]]:
     """Rows of `differences.csv` of one stratum and class; the margin is one of the compared metric alone."""
     rows = []
-    for metric in METRICS:
-        margin = comparison.conditions.margin if metric == comparison.metric else None
-        for pair in compare_values(values, metric, comparison.reference):
-            row = {name: getattr(pair, name) for name in DIFFERENCE_COLUMNS if hasattr(pair, name)}
-            for name, found in (("mean", pair.mean), ("median", pair.median)):
-                row |= {f"{name}_difference": found.value, f"{name}_low": found.low, f"{name}_high": found.high}
-            rows.append(row | margin_cells(pair, margin))
+    for pair in compare_metrics(values, list(METRICS), comparison.reference):
+        margin = comparison.conditions.margin if pair.metric == comparison.metric else None
+        row = {name: getattr(pair, name) for name in DIFFERENCE_COLUMNS if hasattr(pair, name)}
+        for name, found in (("mean", pair.mean), ("median", pair.median)):
+            row |= {f"{name}_difference": found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        rows.append(row | margin_cells(pair, margin))
     for measure in POOLED:
         for pooled in compare_pooled(values, measure, comparison.reference):
             found = pooled.estimate

@@ -10,14 +10,13 @@ import numpy as np
 from hngtv.metrics.score import CLASS_NAMES, CaseScore, classes_present
 from hngtv.report.case_values import CaseValues, case_values
 from hngtv.report.figures import BoxPoint
+from hngtv.report.pooled import POOLED, summarise_pooled
 from hngtv.report.runs import Run, runs_by_arm
 from hngtv.report.statistics import (
     METRICS,
-    POOLED,
     ArmSummary,
     PairedDifference,
     judge_margin,
-    summarise_pooled,
     summarise_values,
 )
 from hngtv.report.terms import Conditions
