@@ -34,6 +34,8 @@ NEEDED = {
     "compare": ["runs=runs"],
     "localise": ["run_dir=out", "data.root=cases"],
     "robustness": ["model=run"],
+    "export": ["model=run", "out=package"],
+    "challenge": ["year=2026"],
 }
 """What a user must give."""
 GROUPS = {

@@ -29,12 +29,12 @@ def write_costs(folder: RunFolder) -> None:
         round(sum(record["cpu_s"] for record in records.values()), 2) if records else None,
         sum(record["steps"] for record in records.values()) if records else None,
         round(sum(seconds) / len(seconds), 3) if seconds else None,
-        max(earlier, _peak_memory_mb()),
+        max(earlier, peak_memory_mb()),
     )
     write_json(folder.costs, dict(zip(COST_NAMES, values, strict=True)))
 
 
-def _peak_memory_mb() -> float:
+def peak_memory_mb() -> float:
     """Largest resident memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)

@@ -41,6 +41,8 @@ COMMANDS = {
     "localise": Command("localise", "LocaliseSettings", "judge localisers: tumour inside the ROI against its volume"),
     "robustness": Command("robustness", "RobustnessSettings", "Dice of a run's fine stage on boxes that are off"),
     "predict": Command("predict", "PredictSettings", "outline the tumour of new patients"),
+    "export": Command("export", "ExportSettings", "write a run as a package, ONNX, MONAI bundle or container"),
+    "challenge": Command("challenge", "ChallengeSettings", "segment one patient as a challenge entry does"),
     "evaluate": Command("evaluate", "EvaluateSettings", "score predictions against targets"),
     "compare": Command("compare", "CompareSettings", "compare arms: table, statistics, report"),
     "benchmark": Command("benchmark", "BenchmarkSettings", "measure speed on this machine, as ratios"),
@@ -197,3 +199,7 @@ def _command_help(name: str, command: Command) -> str:
     lines = [f"  {group}={'|'.join(choices)}" for group, choices in group_choices(conf_folder()).items()]
     choices = ["", "groups (files of conf/):", *lines] if name == "run" else []
     return "\n".join([f"hngtv {name}: {docstring}", "", f"settings (conf/{name}.yaml):", "", root.rstrip(), *choices])
+
+
+if __name__ == "__main__":
+    main()

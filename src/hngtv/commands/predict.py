@@ -1,7 +1,7 @@
-"""Outline the tumour of new patients with a finished run.
+"""Outline the tumour of new patients with a finished run, or with the package that hngtv export made of one.
 
     hngtv predict model=RUN_DIR ct=FILE pet=FILE out=MASK.nii.gz
-    hngtv predict model=RUN_DIR cases=FOLDER_OR_CSV out=DIR
+    hngtv predict model=PACKAGE cases=FOLDER_OR_CSV out=DIR
 
 A patient without a PET is predicted by a run that was trained for that: with augment.pet_dropout, or on CT alone
 (fusion=ct_only in all stages). Its PET counts as SUV 0, with a warning; other runs refuse.
@@ -37,7 +37,8 @@ def run(settings: PredictSettings) -> None:
     import torch
 
     from hngtv.commands.log import logging_to
-    from hngtv.two_stage import check_has_gates, load_model
+    from hngtv.export.package import open_model
+    from hngtv.two_stage import check_has_gates
 
     if settings.n_threads:
         torch.set_num_threads(settings.n_threads)
@@ -46,7 +47,7 @@ def run(settings: PredictSettings) -> None:
             _check_output(settings.out)
         else:
             make_folder(settings.out)
-        model = load_model(settings.model)
+        model = open_model(settings.model)
         if settings.attention:
             check_has_gates(model)
         if settings.cases is None:
