@@ -109,7 +109,8 @@ def _iou_of_components(prediction: Mask, target: Mask, connectivity: int) -> npt
 def _label(mask: Mask, connectivity: int) -> tuple[npt.NDArray[np.int32], int]:
     labels = np.zeros(mask.shape, np.int32)
     structure = ndimage.generate_binary_structure(3, _RANK_OF_CONNECTIVITY[connectivity])
-    return labels, int(ndimage.label(mask, structure, output=labels))
+    ndimage.label(mask, structure, output=labels)
+    return labels, int(labels.max(initial=0))
 
 
 def _pair_greedily(iou: npt.NDArray[np.float64], min_iou: float) -> int:

@@ -87,9 +87,11 @@ def hausdorff_95_2021_mm(prediction: Mask, target: Mask, spacing_mm: Sequence[fl
         return math.inf if prediction.any() else 0.0
     from monai.metrics.utils import get_edge_surface_distance
 
-    pair = (mask[0, 0] for mask in _monai_pair(prediction, target))
+    first, second = (mask[0, 0] for mask in _monai_pair(prediction, target))
     with _without_monai_deprecation():
-        edges, distances, areas = get_edge_surface_distance(*pair, spacing=spacing, use_subvoxels=True, symmetric=True)
+        edges, distances, areas = get_edge_surface_distance(
+            first, second, spacing=spacing, use_subvoxels=True, symmetric=True
+        )
     directed = [
         _percentile_of_area(mm.numpy(), area[edge].numpy())
         for mm, area, edge in zip(distances, areas, edges, strict=True)

@@ -43,7 +43,7 @@ UNKNOWN = Estimate(np.nan, np.nan, np.nan, "no interval: not computed")
 
 def estimate_means(values: Values) -> list[Estimate]:
     """Mean over patients of each row of (column, case); a row that holds an infinity has no interval."""
-    is_finite = np.isfinite(values).all(axis=1)
+    is_finite: npt.NDArray[np.bool_] = np.all(np.isfinite(values), axis=1)
     resampled = resample_sums(np.where(is_finite[:, None], values, 0.0)) / max(values.shape[1], 1)
     resampled[:, ~is_finite] = np.nan
     with np.errstate(invalid="ignore"):
@@ -79,7 +79,7 @@ def estimates(values: Values, resampled: Values, n_cases: int) -> list[Estimate]
     tail = (1 - CONFIDENCE) / 2
     # no interpolation between order statistics: one of them may be infinite
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0, method="inverted_cdf")
-    undefined = np.isnan(resampled).any(axis=0)
+    undefined: npt.NDArray[np.bool_] = np.any(np.isnan(resampled), axis=0)
     return [
         Estimate(float(value), np.nan, np.nan, "no interval: undefined in some resamples")
         if undefined[column]

@@ -74,7 +74,7 @@ def pooled_parts(values: CaseValues, measure: str) -> tuple[Values, Values]:
 
 def _ratios(above: Values, below: Values) -> tuple[Values, Values]:
     """Sum over sum of (arm, case): over the cohort (arm,), and over each resample (resample, arm)."""
-    is_known = np.isfinite(above + below).all(axis=1)[:, None]
+    is_known = np.all(np.isfinite(above + below), axis=1, keepdims=True)
     above, below = np.where(is_known, above, 0.0), np.where(is_known, below, 0.0)
     sums = resample_sums(np.concatenate([above, below]))
     return _divide(above.sum(axis=1), below.sum(axis=1)), _divide(sums[:, : len(above)], sums[:, len(above) :])

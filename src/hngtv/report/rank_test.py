@@ -1,6 +1,7 @@
 """Wilcoxon's signed-rank test of paired differences, its effect size, and Holm's adjustment."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,8 @@ def signed_rank_p(differences: Values) -> float:
         return _exact_p(ranks, differences)
     # ranks in place of differences: the same test, and an infinite difference is but the last rank
     signed = np.sign(differences) * ranks
-    return float(stats.wilcoxon(signed, zero_method="pratt", correction=False, method="asymptotic").pvalue)
+    test: Any = stats.wilcoxon(signed, zero_method="pratt", correction=False, method="asymptotic")
+    return float(test.pvalue)
 
 
 def rank_biserial(gains: Values) -> float:
