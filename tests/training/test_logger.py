@@ -1,15 +1,26 @@
 """W&B: offline without asking, inside the run folder, and never in the way of a run."""
 
 import os
+import signal
+import struct
+import subprocess
+import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import wandb
+from matplotlib.image import imsave
+from wandb.proto import wandb_internal_pb2
 
 from hngtv.config import LoggerSettings
-from hngtv.training.logger import RunLogger, open_logger
+from hngtv.errors import InputError
+from hngtv.run_folder import write_csv
+from hngtv.training.logger import RunLogger, RunName, open_logger
+from hngtv.training.wandb_logger import WandbRunLogger
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +43,27 @@ def away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def open_in(root: Path, **changes: Any) -> Any:
     plain: dict[str, Any] = {"name": "wandb", "mode": "offline", "project": "tests"}
     settings = LoggerSettings(**(plain | changes))
-    return open_logger(settings, root / "run", "arm-fold0", {"seed": 1})
+    name = RunName("arm-fold0", "sweep", "arm", ("fold0",))
+    return open_logger(settings, root / "run", name, {"seed": 1})
+
+
+def records_of(file: Path) -> list[Any]:
+    """Records of an offline file: a log in the format of LevelDB, of protobuf messages, in blocks of 32 KiB."""
+    content, place, records, parts = file.read_bytes(), 7, [], b""
+    while place + 7 <= len(content):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", content, place + 4)
+        chunk = content[place + 7 : place + 7 + length]
+        if zlib.crc32(chunk, zlib.crc32(bytes([kind]))) != struct.unpack_from("<I", content, place)[0]:
+            raise AssertionError(f"broken record at {place}")
+        parts += chunk
+        if kind in (1, 4):
+            records.append(wandb_internal_pb2.Record.FromString(parts))
+            parts = b""
+        place += 7 + length
+    return records
 
 
 class BrokenRun:
@@ -121,6 +152,7 @@ def test_wandb_that_breaks_on_the_way_does_not_stop_the_run(
     with open_in(away_from_home) as logger:
         stage = logger.stage("fine")
         assert stage is not None
+        assert isinstance(logger, WandbRunLogger)
         monkeypatch.setattr(type(logger.wandb_run), "log", refuse)
         stage.log_metrics({"train/loss": 0.5}, step=1)
         stage.log_metrics({"train/loss": 0.4}, step=2)
@@ -134,4 +166,98 @@ def test_failing_summary_and_finish_are_told_and_survived(
     with open_in(away_from_home) as logger:
         logger.summarise({"dice": 1.0})
     assert "service is gone" in caplog.text
-    RunLogger(None).summarise({"dice": 1.0})
+    RunLogger().summarise({"dice": 1.0})
+
+
+def test_offline_file_holds_name_curves_table_picture_and_line(away_from_home: Path) -> None:
+    picture = away_from_home / "picture.png"
+    imsave(picture, np.zeros((8, 8)))
+    write_csv(away_from_home / "curves.csv", ("step", "name", "value"), [{"step": 3, "name": "lr", "value": 0.5}])
+    with open_in(away_from_home) as logger:
+        logger.send_curves("fine", away_from_home / "curves.csv")
+        logger.show_table("scores", ("case", "dice"), [["a", 0.5]])
+        logger.show_image("cases/best", picture, "a: Dice 0.5")
+        logger.show_line("roi_curve", ("volume", [1.0, 2.0]), ("share", [0.5, 1.0]))
+        logger.summarise({"dice/GTV": 0.7})
+        assert not logger.has_failed
+    (file,) = (away_from_home / "run").rglob("*.wandb")
+    records = records_of(file)
+    (run,) = (record.run for record in records if record.HasField("run"))
+    assert (run.display_name, run.run_group, run.job_type, list(run.tags)) == ("arm-fold0", "sweep", "arm", ["fold0"])
+    keys = {item.key or item.nested_key[0] for record in records for item in record.history.item}
+    assert {"fine-lr", "scores", "cases/best", "roi_curve_table"} <= keys
+    summary = {".".join(item.nested_key) or item.key for record in records for item in record.summary.update}
+    assert "dice/GTV" in summary
+    assert any(record.HasField("exit") for record in records)
+    assert list((away_from_home / "run").rglob("best_*.png"))
+    shown = subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", "--dry-run", str(file.parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert file.parent.name in shown.stdout + shown.stderr
+
+
+def test_each_run_of_a_process_is_closed(away_from_home: Path) -> None:
+    for number in range(2):
+        with open_in(away_from_home / str(number)) as logger:
+            assert isinstance(logger, WandbRunLogger)
+            logger.summarise({"number": number})
+        assert wandb.run is None
+    assert len(list(away_from_home.rglob("*.wandb"))) == 2
+
+
+def test_a_run_killed_before_its_first_flush_goes_on(away_from_home: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom tests.training.test_logger import open_in\n"
+        "with open_in(Path(sys.argv[1])) as logger:\n    os.kill(os.getpid(), 9)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    killed = subprocess.run([sys.executable, "-c", code, str(away_from_home)], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with open_in(away_from_home) as logger:
+        logger.summarise({"dice/GTV": 0.7})
+        assert not logger.has_failed
+
+
+def test_online_goes_on_as_the_same_run(away_from_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, Any]] = []
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setattr(wandb, "init", lambda **arguments: started.append(arguments) or BrokenRun())
+    for _ in range(2):
+        with open_in(away_from_home, mode="online"):
+            pass
+    first, second = started
+    assert first["id"] == second["id"]
+    assert first["resume"] == "allow"
+    assert (first["group"], first["job_type"], first["tags"]) == ("sweep", "arm", ["fold0"])
+
+
+def test_tensorboard_by_one_word(away_from_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator").EventAccumulator
+    monkeypatch.setattr(wandb, "init", refuse)
+    picture = away_from_home / "picture.png"
+    imsave(picture, np.zeros((8, 8)))
+    with open_in(away_from_home, name="tensorboard") as logger:
+        logger.stage("fine").log_metrics({"train/loss": 0.5}, 3)
+        logger.show_table("scores", ("case", "dice"), [["a", 0.5]])
+        logger.show_image("cases/best", picture)
+        logger.show_line("roi_curve", ("volume", [1.0]), ("share", [0.5]))
+        logger.summarise({"dice/GTV": 0.7})
+        assert not logger.has_failed
+    root = away_from_home / "run" / "tensorboard"
+    fine, results = (accumulator(str(root / name)).Reload() for name in ("fine", "results"))
+    assert [(event.step, event.value) for event in fine.Scalars("train/loss")] == [(3, 0.5)]
+    assert results.Scalars("dice/GTV")[0].value == pytest.approx(0.7)
+    assert results.Images("cases/best")[0].width == 8
+    assert {"scores/text_summary", "roi_curve/text_summary"} <= set(results.Tags()["tensors"])
+
+
+def test_tensorboard_that_is_not_installed_is_told(away_from_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with (
+        pytest.raises(InputError, match=r"pip install 'hngtv\[tensorboard\]'"),
+        open_in(away_from_home, name="tensorboard"),
+    ):
+        pass

@@ -64,6 +64,7 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
     from hngtv.cases.prepare import prepare_cases
     from hngtv.cases.store import GridSettings
     from hngtv.gate_maps import keep_gate_maps
+    from hngtv.report.logged import show_results
     from hngtv.report.scores import score_predictions, write_scores
     from hngtv.training.logger import open_logger
 
@@ -79,7 +80,7 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
     write_manifest(folder.root / "cases.csv", cases)
     split = split_cases(prepared, settings, folder)
     log.info("%s: %d cases to train on, %d to test", settings.arm, len(split.train), len(split.test))
-    name = f"{settings.arm}-fold{settings.fold}-seed{settings.seed}"
+    name = _name_for_loggers(folder, settings)
     with open_logger(_logger_settings(folder, settings), folder.root, name, plain(settings)) as logger:
         train_arm(split, settings, folder, logger)
         failures += predict_and_locate(split, settings, folder)
@@ -94,11 +95,22 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
             write_scores(folder.scores, scores)
             logger.summarise(_means(scores))
             keep_gate_maps(folder, scored, scores)
+            show_results(logger, folder)
             if settings.error_budget:
                 from hngtv.error_budget import write_error_budget
 
                 write_error_budget(split.test, folder)
     return failures
+
+
+def _name_for_loggers(folder: RunFolder, settings: RunSettings) -> Any:
+    """How W&B files the run: with its sweep, if it has one, else with its arm."""
+    from hngtv.training.logger import RunName
+
+    fold, seed = f"fold{settings.fold}", f"seed{settings.seed}"
+    group = folder.root.resolve().parents[1].name if folder.job.is_file() else settings.arm
+    tags = (fold, seed, settings.data.name, settings.localiser.name, settings.network.name)
+    return RunName(f"{settings.arm}-{fold}-{seed}", group, settings.arm, tags)
 
 
 def _logger_settings(folder: RunFolder, settings: RunSettings) -> LoggerSettings:

@@ -160,6 +160,7 @@ def _train_and_score(
     """Train on a part of the training cases; the mean score of the others."""
     from hngtv.arm import predict_and_locate, split_cases, train_arm, validation_split
     from hngtv.cases.manifest import write_manifest
+    from hngtv.report.logged import show_results
     from hngtv.report.scores import score_predictions, write_scores
     from hngtv.training.logger import RunName, open_logger
     from hngtv.training.validation import Milestones
@@ -184,4 +185,5 @@ def _train_and_score(
             raise InputError("none of the validation cases could be scored, see the lines above")
         write_scores(folder.scores, scores)
         logger.summarise({f"{search.metric}/{search.class_name}": statistics.fmean(values)})
+        show_results(logger, folder)
     return statistics.fmean(values)

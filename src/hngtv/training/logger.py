@@ -5,7 +5,7 @@ None of them asks, and none is in the way of a run: a failure is told once in th
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,16 @@ class RunName:
 class RunLogger:
     """The logger of a whole run with all its stages; this one shows nothing, so that only the CSV files are left.
 
-    Subclasses say how: in `_values`, `_table`, `_image` and `_line`, which may fail.
+    Subclasses say where, in `service`, and how, in `stage`, `_summary`, `_table`, `_image` and `_line`, which may fail.
     """
 
+    service = ""
     has_failed = False
+
+    @property
+    def shows(self) -> bool:
+        """Whether there is anything beside the CSV files."""
+        return bool(self.service)
 
     def stage(self, label: str) -> Logger | None:
         """A Lightning logger that puts the stage's name before its curves; None for CSV only."""
@@ -49,22 +55,31 @@ class RunLogger:
 
     def summarise(self, values: Mapping[str, float]) -> None:
         """Show final figures."""
-        self._try("the summary", self._summary, values)
+        self.attempt("the summary", self._summary, values)
 
     def send_curves(self, label: str, path: Path) -> None:
         """Show the curves of a stage that was trained in processes of its own, from its CSV file."""
-        self._try("curves", self._curves, label, path)
+        self.attempt("curves", self._curves, label, path)
 
     def show_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        self._try(f"table {name}", self._table, name, columns, rows)
+        self.attempt(f"table {name}", self._table, name, columns, rows)
 
     def show_image(self, name: str, path: Path, caption: str = "") -> None:
         """Show a PNG file."""
-        self._try(f"image {name}", self._image, name, path, caption)
+        self.attempt(f"image {name}", self._image, name, path, caption)
 
     def show_line(self, name: str, x: tuple[str, Sequence[float]], y: tuple[str, Sequence[float]]) -> None:
         """Show a curve, each axis with its name."""
-        self._try(f"curve {name}", self._line, name, x, y)
+        self.attempt(f"curve {name}", self._line, name, x, y)
+
+    def attempt(self, what: str, show: Callable[..., None], *arguments: Any) -> None:
+        """Show something; the first failure is told in the log, and none is raised."""
+        try:
+            show(*arguments)
+        except Exception as error:
+            if not self.has_failed:
+                log.warning("%s: %s not shown (%s); the run's own files have everything", self.service, what, error)
+            self.has_failed = True
 
     def close(self) -> None:
         """End the run, so that the next one in this process is another."""
@@ -72,31 +87,20 @@ class RunLogger:
     def _summary(self, values: Mapping[str, float]) -> None: ...
 
     def _curves(self, label: str, path: Path) -> None:
+        stage = self.stage(label)
+        if stage is None:
+            return
         by_step: dict[int, dict[str, float]] = {}
         for row in read_csv(path, ("step", "name", "value")):
             by_step.setdefault(int(row["step"]), {})[row["name"]] = float(row["value"])
-        stage = self.stage(label)
         for step, values in by_step.items():
-            if stage is not None:
-                stage.log_metrics(values, step)
+            stage.log_metrics(values, step)
 
     def _table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
 
     def _image(self, name: str, path: Path, caption: str) -> None: ...
 
     def _line(self, name: str, x: tuple[str, Sequence[float]], y: tuple[str, Sequence[float]]) -> None: ...
-
-    def _try(self, what: str, show: Any, *arguments: Any) -> None:
-        try:
-            show(*arguments)
-        except Exception as error:
-            if not self.has_failed:
-                log.warning("%s: %s not shown (%s); the run's own files have everything", self._name, what, error)
-            self.has_failed = True
-
-    @property
-    def _name(self) -> str:
-        return type(self).__name__.removesuffix("Logger")
 
 
 @contextlib.contextmanager

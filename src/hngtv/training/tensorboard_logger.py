@@ -16,6 +16,8 @@ from hngtv.training.logger import RunLogger
 class TensorBoardRunLogger(RunLogger):
     """A folder of event files: one for each stage, and one for the results."""
 
+    service = "TensorBoard"
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.opened: dict[str, TensorBoardLogger] = {}
@@ -46,10 +48,6 @@ class TensorBoardRunLogger(RunLogger):
 
     def _line(self, name: str, x: tuple[str, Sequence[float]], y: tuple[str, Sequence[float]]) -> None:
         self._table(name, (x[0], y[0]), list(zip(x[1], y[1], strict=True)))
-
-    @property
-    def _name(self) -> str:
-        return "TensorBoard"
 
 
 def open_tensorboard(folder: Path) -> TensorBoardRunLogger:

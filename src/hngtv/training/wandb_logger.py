@@ -43,6 +43,8 @@ class WandbRunLogger(RunLogger):
         wandb_run: From `wandb.init`.
     """
 
+    service = "W&B"
+
     def __init__(self, wandb_run: Any) -> None:
         self.wandb_run = wandb_run
 
@@ -71,10 +73,6 @@ class WandbRunLogger(RunLogger):
         (x_name, xs), (y_name, ys) = x, y
         table = wandb.Table(columns=[x_name, y_name], data=[list(point) for point in zip(xs, ys, strict=True)])
         self.wandb_run.log({name: wandb.plot.line(table, x_name, y_name, title=name)})
-
-    @property
-    def _name(self) -> str:
-        return "W&B"
 
 
 def start_wandb(
