@@ -142,15 +142,21 @@ def test_margin_is_judged_both_ways_round(gain: float, words: str) -> None:
     assert "margin" not in answer_question(arm_runs(*SIDES), scores, "dice").sentences[1]
 
 
-def test_failures_are_counted_per_patient_and_by_what_is_missing() -> None:
+def test_failures_are_counted_with_those_that_have_no_mask() -> None:
     lost = replace(rows("single_stage_ag", (0.0,))[0], volume_ml=0.0, hd95_2021_mm=math.inf)
     gate = [lost, *rows("single_stage_ag", DICES)[1:]]
     crop = [row for row in rows("two_stage_unet", (0.0, 0.0, *DICES[2:])) if row.case_id != "case7"]
     answer = answer_question(arm_runs(*SIDES), crop + gate, "dice")
     assert answer.sentences[2] == (
-        "Failures, patients with Dice 0, count as the worst value: "
-        "3 of 8 by two_stage_unet (1 without a prediction), 1 of 8 by single_stage_ag (1 without a prediction)."
+        "Failures, predictions with Dice 0, count as the worst value: "
+        "3 of 8 by two_stage_unet (1 without a mask), 1 of 8 by single_stage_ag (1 without a mask)."
     )
+
+
+def test_a_failure_of_one_seed_is_one_of_the_predictions_of_all() -> None:
+    scores = [row for arm in SIDES for seed in (0, 1) for row in rows(arm, (0.5 * seed, *DICES[1:]), seed=seed)]
+    answer = answer_question(arm_runs(*SIDES), scores, "dice")
+    assert answer.sentences[2].endswith("1 of 16 by two_stage_unet, 1 of 16 by single_stage_ag.")
 
 
 def test_one_arm_compares_nothing() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from hngtv.metrics.score import CaseScore
 from hngtv.report.figures import METRIC_LABELS
 from hngtv.report.runs import Run
-from hngtv.report.statistics import METRICS, PairedDifference, compare_arms, judge_margin, summarise
+from hngtv.report.statistics import METRICS, PairedDifference, compare_arms, judge_margin
 from hngtv.report.tables import count_fallbacks
 from hngtv.report.terms import Conditions, unequal_budgets
 from hngtv.report.words import format_interval, format_p, format_signed
@@ -192,19 +192,20 @@ def _margin_verdict(pair: PairedDifference, margin: float) -> str:
 
 
 def _failures(arms: Mapping[str, Sequence[Run]], scores: Sequence[CaseScore]) -> str:
-    """How many patients each arm failed on, counted as the worst value, and how often stage 1 found nothing."""
+    """How many predictions of each arm failed, counted as the worst value, and how often stage 1 found nothing."""
     rows = [row for row in scores if row.arm in arms and row.class_name == "GTV"]
-    lost = {arm: {row.case_id for row in rows if row.arm == arm and _is_lost(row)} for arm in arms}
+    case_ids = {row.case_id for row in rows}
     found = []
-    for summary in summarise(rows, "GTV", "dice"):
-        n_without = summary.n_missing + len(lost[summary.arm])
-        n_boxes = sum(len(run.rois) for run in arms[summary.arm])
-        n_fallbacks = count_fallbacks(arms[summary.arm])
-        text = f"{summary.n_dice_zero} of {summary.n_cases} by {summary.arm}"
-        more = [f"{n_without} without a prediction"] if n_without else []
-        more += [f"stage 1 fell back in {n_fallbacks} of {n_boxes} boxes"] if n_fallbacks else []
-        found.append(f"{text} ({', '.join(more)})" if more else text)
-    return f"Failures, patients with Dice 0, count as the worst value: {', '.join(found)}."
+    for arm, runs in arms.items():
+        own = [row for row in rows if row.arm == arm]
+        n_absent = len(case_ids - {row.case_id for row in own})
+        n_failed = n_absent + sum(row.dice == 0 for row in own)
+        n_without = n_absent + sum(_is_lost(row) for row in own)
+        n_fallbacks = count_fallbacks(runs)
+        more = [f"{n_without} without a mask"] if n_without else []
+        more += [f"stage 1 fell back in {n_fallbacks} of {sum(len(run.rois) for run in runs)}"] if n_fallbacks else []
+        found.append(f"{n_failed} of {n_absent + len(own)} by {arm}" + (f" ({', '.join(more)})" if more else ""))
+    return f"Failures, predictions with Dice 0, count as the worst value: {', '.join(found)}."
 
 
 def _is_lost(row: CaseScore) -> bool:
