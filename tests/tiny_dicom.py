@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRLittleEndian,
     PositronEmissionTomographyImageStorage,
@@ -20,7 +21,7 @@ PATIENT_NAME = "Müller^Änne"
 """A name that must never turn up in what is written or said."""
 
 
-def uid_of(*words: str) -> str:
+def uid_of(*words: str) -> UID:
     """The same UID for the same words."""
     return generate_uid(entropy_srcs=list(words))
 
@@ -61,11 +62,11 @@ class Scan:
     series: str = "ct"
 
     @property
-    def frame_uid(self) -> str:
+    def frame_uid(self) -> UID:
         return uid_of("frame", self.frame)
 
     @property
-    def series_uid(self) -> str:
+    def series_uid(self) -> UID:
         return uid_of("series", self.patient, self.series)
 
 
@@ -178,7 +179,7 @@ def _item(**tags: Any) -> Dataset:
     return item
 
 
-def _new(sop_class: str, scan: Scan, name: str) -> FileDataset:
+def _new(sop_class: UID, scan: Scan, name: str) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = sop_class, ExplicitVRLittleEndian
     meta.MediaStorageSOPInstanceUID = uid_of("instance", scan.patient, scan.series, name)
@@ -196,7 +197,7 @@ def _new(sop_class: str, scan: Scan, name: str) -> FileDataset:
 
 def _write_slices(
     folder: Path,
-    sop_class: str,
+    sop_class: UID,
     values: NDArray,
     scan: Scan,
     place: Place,

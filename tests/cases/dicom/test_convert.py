@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import RTPlanStorage
 
 from hngtv.cases.dicom import convert_patients, holds_dicom
-from hngtv.cases.dicom.convert import DicomChoices
-from hngtv.cases.dicom.names import OutlinePatterns
+from hngtv.cases.dicom.names import DicomChoices, OutlinePatterns
 from hngtv.cases.manifest import RawCase
 from hngtv.errors import InputError
+from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import read_image
 from tests.tiny_dicom import AXIAL, CT_SCAN, PET_SCAN, Place, Scan, ramp, uid_of, write_ct, write_pet, write_rtstruct
 
@@ -58,7 +59,8 @@ def test_a_case(tmp_path: Path) -> None:
     ct = nib.Nifti1Image.from_filename(case.ct)
     assert ct.get_data_dtype() == np.int16
     assert np.array_equal(np.asanyarray(ct.dataobj), ramp())
-    assert np.allclose(ct.affine @ (1, 2, 3, 1), (*AXIAL.to_lps((1, 2, 3)) * (-1, -1, 1), 1))
+    grid = Grid.from_array(ct.shape, np.asarray(ct.affine))
+    assert np.allclose(grid.to_world(np.array([1, 2, 3])), AXIAL.to_lps((1, 2, 3)) * (-1, -1, 1))
     stored = np.linspace(0, 9000, 9 * 7 * 5).astype(np.int16).reshape(9, 7, 5)
     pet = nib.Nifti1Image.from_filename(folder / "pet.nii.gz")
     assert np.allclose(pet.get_fdata(), stored * (1 + np.arange(5) / 4) * AFTER_ONE_HOUR, rtol=1e-6)
@@ -97,7 +99,7 @@ def test_a_folder_of_anything_in_any_order(tmp_path: Path) -> None:
     (source / "notes.txt").write_text("not DICOM")
     (source / "empty").touch()
     plan = dcmread(source / "P1" / "rs.dcm")
-    plan.SOPClassUID = plan.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.481.5"
+    plan.SOPClassUID = plan.file_meta.MediaStorageSOPClassUID = RTPlanStorage
     plan.save_as(source / "plan.dcm")
     scout = dcmread(write_ct(source / "scout", scan=Scan("P1", series="scout"))[0])
     scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]

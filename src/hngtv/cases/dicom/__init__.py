@@ -12,7 +12,7 @@ from hngtv.cases.manifest import RawCase
 from hngtv.errors import InputError
 
 if TYPE_CHECKING:
-    from hngtv.cases.dicom.convert import DicomChoices
+    from hngtv.cases.dicom.names import DicomChoices
 
 MAGIC = b"DICM"
 MAGIC_AT = 128

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from hngtv.cases.dicom.choose import Scan, choose_scan, find_split_patients, lone_outlines
 from hngtv.cases.dicom.find import NO_PATIENT, Series, Tree, find_series
 from hngtv.cases.dicom.geometry import Stack, read_values, stack_series
-from hngtv.cases.dicom.names import OutlinePatterns, case_id_of
+from hngtv.cases.dicom.names import DicomChoices, OutlinePatterns, case_id_of
 from hngtv.cases.dicom.outlines import OutlineFile, draw_target
 from hngtv.cases.dicom.read import quiet_pydicom, shown
 from hngtv.cases.dicom.rtstruct import read_rtstruct
@@ -30,35 +30,26 @@ RECORD_NAME = "dicom.json"
 READERS = {"rtstruct": read_rtstruct, "seg": read_seg}
 
 
-@dataclass(frozen=True)
-class DicomChoices:
-    """What a user may choose.
-
-    Attributes:
-        patterns: Which names mean GTVp and GTVn.
-        hide_ids: Make case ids of a digest instead of the patient id.
-    """
-
-    patterns: OutlinePatterns = field(default_factory=OutlinePatterns)
-    hide_ids: bool = False
-
-
 def convert_patients(source: Path, out: Path, choices: DicomChoices | None = None) -> tuple[list[RawCase], list[str]]:
     """See `hngtv.cases.dicom.convert_patients`."""
     choices = choices or DicomChoices()
     with quiet_pydicom():
         tree = find_series(source, out.resolve())
         if not tree.patients:
-            raise InputError("; ".join([f"no CT, PET or outlines found in {shown(source)}", *tree.lines[:1]]))
+            damaged = [line for lines in tree.damaged.values() for line in lines]
+            what = [f"no CT, PET or outlines found in {shown(source)}", *damaged, *tree.lines]
+            raise InputError("; ".join(what[:2]))
         sweep_temporaries(make_folder(out))
         ids = _case_ids(tree.patients, choices.hide_ids)
         faults = find_split_patients(tree.patients, ids)
-        cases, lines = [], list(tree.lines)
+        cases, lines, told = [], list(tree.lines), set()
         for patient in tqdm(tree.patients, desc="converting", unit="patient", disable=None):
+            series = tree.patients[patient]
             try:
+                _check_beside(tree, series, told)
                 if patient in faults:
                     raise InputError(faults[patient])
-                case, warnings = _convert(tree, patient, out / ids[patient], choices)
+                case, warnings = _convert(series, out / ids[patient], choices)
             except InputError as error:
                 lines.append(f"case {ids[patient]}: {error}")
             except (OSError, MemoryError) as error:
@@ -66,6 +57,7 @@ def convert_patients(source: Path, out: Path, choices: DicomChoices | None = Non
             else:
                 cases.append(case)
                 lines += [f"warning: case {case.case_id}: {line}" for line in warnings]
+        lines += [line for folder, damaged in tree.damaged.items() if folder not in told for line in damaged]
     return cases, lines
 
 
@@ -79,16 +71,21 @@ def _case_ids(patients: Sequence[str] | dict[str, Any], hide: bool) -> dict[str,
     }
 
 
-def _convert(tree: Tree, patient: str, folder: Path, choices: DicomChoices) -> tuple[RawCase, tuple[str, ...]]:
-    series = tree.patients[patient]
+def _check_beside(tree: Tree, series: Sequence[Series], told: set[Path]) -> None:
+    """Raise InputError if a damaged file lies among a patient's own, and note its folder in `told`."""
+    for folder in sorted({path.parent for one in series for path in one.paths} & tree.damaged.keys()):
+        told.add(folder)
+        first, *others = tree.damaged[folder]
+        more = f" (and {len(others)} more)" if others else ""
+        raise InputError(f"a file beside its own may be one of its slices: {first}{more}")
+
+
+def _convert(series: Sequence[Series], folder: Path, choices: DicomChoices) -> tuple[RawCase, tuple[str, ...]]:
     files, warnings = _read_outlines(series)
     if {one.kind for one in series}.isdisjoint(("ct", "pet")):
         raise InputError(lone_outlines(files) if files else warnings[0])
     scan = choose_scan(series, files, choices.patterns)
     paths = _paths_of(scan)
-    for path in paths:
-        if path.parent in tree.damaged:
-            raise InputError(f"a file beside its own may be one of its slices: {tree.damaged[path.parent]}")
     key = _key(paths, choices)
     record = _read_record(folder)
     if record is None or record.get("key") != key:

@@ -74,12 +74,12 @@ class Tree:
 
     Attributes:
         patients: All series of each patient id, in order of id.
-        damaged: What is wrong, by folder, with files there that belong to some series but cannot be read.
+        damaged: By folder, what is wrong with files in it that belong to some series but cannot be read.
         lines: One line for each thing that was passed over.
     """
 
     patients: dict[str, list[Series]] = field(default_factory=dict)
-    damaged: dict[Path, str] = field(default_factory=dict)
+    damaged: dict[Path, list[str]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
 
 
@@ -100,8 +100,7 @@ def find_series(source: Path, leave_out: Path | None = None) -> Tree:
         try:
             what = _look_at(path, members)
         except InputError as error:
-            tree.damaged.setdefault(path.parent, str(error))
-            tree.lines.append(str(error))
+            tree.damaged.setdefault(path.parent, []).append(str(error))
             continue
         if what:
             strays[what] += 1

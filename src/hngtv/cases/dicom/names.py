@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hngtv.cases.manifest import CASE_ID
 from hngtv.errors import InputError
@@ -41,6 +41,19 @@ class OutlinePatterns:
                 re.compile(pattern)
             except re.error as error:
                 raise InputError(f"pattern {pattern!r} of outline names is no regular expression ({error})") from None
+
+
+@dataclass(frozen=True)
+class DicomChoices:
+    """What a user may choose.
+
+    Attributes:
+        patterns: Which names mean GTVp and GTVn.
+        hide_ids: Make case ids of a digest instead of the patient id.
+    """
+
+    patterns: OutlinePatterns = field(default_factory=OutlinePatterns)
+    hide_ids: bool = False
 
 
 def plain_name(name: str) -> str:
