@@ -93,5 +93,5 @@ def _unranked(comparison: Comparison) -> list[str]:
         return []
     return [
         f"no ranking {', '.join(names)}: some scores.csv is from before lesions were counted; score again "
-        "(hngtv evaluate, or hngtv run of that run_dir)"
+        "by the same hngtv run command, or by hngtv evaluate"
     ]
