@@ -4,6 +4,7 @@
     hngtv import source=READ_ONLY_DIR out=lists/cases.csv
     hngtv import source=DIR estimate_shift=true     how far PET lies off CT (needs hngtv[registration])
     hngtv import source=DIR out=new/cases.csv correct_shift=true   and PETs that lie off are moved, into new/corrected
+    hngtv import source=DICOM_DIR out=new/cases.csv 'outlines.gtvp=["tumeur.*"]'   other names of outlines
     hngtv import data.root=DIR 'data.ct="{case}_ct.nii"' 'data.pet="{case}_pt.nii"' 'data.target="{case}_gtv.nii"'
 
 It says what the folder was recognised as and why. Every case is read whole and checked: damaged files, CT and PET
@@ -20,10 +21,12 @@ Exit status: 0 done, 1 some cases are bad (each listed), 2 bad settings or input
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
+from hngtv.cases.dicom.names import DicomChoices, OutlinePatterns
 from hngtv.cases.findings import Finding, centre_lines, cohort_findings, write_findings
 from hngtv.cases.inspect import Inspected, InspectPlan, inspect_case
 from hngtv.cases.layouts import Recognised, recognise
@@ -46,7 +49,7 @@ def run(settings: ImportSettings) -> None:
     """
     data = settings.data
     layout = FolderLayout(data.ct, data.pet, data.target)
-    found = recognise(data.root, layout)
+    found = recognise(data.root, layout, _dicom_choices(settings))
     source = data.root if _is_manifest(data.root) else _folder_of(data.root) / MANIFEST_NAME
     out = settings.out or source
     is_kept = source.is_file() and out.resolve() == source.resolve()
@@ -73,6 +76,11 @@ def run(settings: ImportSettings) -> None:
     n_bad = n_cases - len(inspected)
     if n_bad:
         raise CasesFailedError(f"{n_bad} of {n_cases} cases are bad (listed above)")
+
+
+def _dicom_choices(settings: ImportSettings) -> DicomChoices:
+    given = {name: patterns for name, patterns in asdict(settings.outlines).items() if patterns is not None}
+    return DicomChoices(OutlinePatterns(**given), settings.hide_ids)
 
 
 def _is_manifest(path: Path) -> bool:

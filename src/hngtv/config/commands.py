@@ -55,6 +55,15 @@ class EmbedSettings:
 
 
 @settings_group
+class OutlineSettings:
+    """Names of outlines in DICOM, as regular expressions; None for those built in."""
+
+    gtvp: tuple[str, ...] | None = None
+    gtvn: tuple[str, ...] | None = None
+    gtv: tuple[str, ...] | None = None
+
+
+@settings_group
 class ImportSettings:
     """`hngtv import`: recognise and check a folder of cases and write its manifest."""
 
@@ -63,6 +72,8 @@ class ImportSettings:
     out: Path | None
     estimate_shift: bool = False
     correct_shift: bool = False
+    outlines: OutlineSettings = OutlineSettings()
+    hide_ids: bool = False
 
     def __post_init__(self) -> None:
         if self.source is not None and self.source != self.data.root:

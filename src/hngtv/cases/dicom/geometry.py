@@ -154,7 +154,7 @@ def _equal_step(
             f"{slices[first].name} and {slices[first + 1].name} lie at one place; expected each slice once, so remove "
             "copies, or split the series by time or acquisition"
         )
-    usual = float(np.median(gaps))
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # the median, and the lower one of two
     low, high = (share * usual for share in GAP_TOLERANCE)
     off = np.abs(gaps - usual)
     if off.max() > min(max(GAP_TOLERANCE_MM, low), high):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from hngtv.cases.dicom.names import DicomChoices
 from hngtv.cases.layouts.bids import find_bids
 from hngtv.cases.layouts.decathlon import find_decathlon, read_decathlon
 from hngtv.cases.layouts.hecktor import find_hecktor
@@ -16,12 +17,13 @@ FINDERS = (find_nnunet, find_decathlon, find_bids, find_hecktor)
 __all__ = ["Recognised", "recognise"]
 
 
-def recognise(source: Path, layout: FolderLayout | None = None) -> Recognised:
+def recognise(source: Path, layout: FolderLayout | None = None, dicom: DicomChoices | None = None) -> Recognised:
     """Say what a source is: a manifest, a folder with one, a folder by its naming, a known tree, or DICOM.
 
     Args:
         source: A cases.csv, a JSON list of images, or a folder.
         layout: Naming of the files in a folder; one that is not the default rules out the known trees.
+        dicom: How DICOM is converted; None for the defaults.
     Raises:
         InputError: None of these, an archive that was not extracted, or a tree with a fault, in one line.
     """
@@ -43,7 +45,7 @@ def recognise(source: Path, layout: FolderLayout | None = None) -> Recognised:
         if found := find(tree):
             check_ids(found.cases, source)
             return _with_archives(found, tree)
-    return _recognise_dicom(tree)
+    return _recognise_dicom(tree, dicom)
 
 
 def _recognise_file(source: Path) -> Recognised:
@@ -54,13 +56,15 @@ def _recognise_file(source: Path) -> Recognised:
     return Recognised("a manifest", f"{source.name} is a table", tuple(read_manifest(source)))
 
 
-def _recognise_dicom(tree: Tree) -> Recognised:
+def _recognise_dicom(tree: Tree, choices: DicomChoices | None) -> Recognised:
     known = len(tree.images) + len(tree.tables) + len(tree.jsons) + len(tree.archives)
     if tree.n_files > known:
         from hngtv.cases.dicom import convert_patients, holds_dicom  # pydicom is slow to import
 
         if holds_dicom(tree.root):
-            return Recognised("DICOM", "its files are DICOM", write=lambda out: convert_patients(tree.root, out))
+            return Recognised(
+                "DICOM", "its files are DICOM", write=lambda out: convert_patients(tree.root, out, choices)
+            )
     if tree.archives:
         names = listing([str(tree.inside(path)) for path in tree.archives])
         raise InputError(
