@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hngtv.cases.checks import CheckedImages, check_case
-from hngtv.cases.registration import estimate_shift
+from hngtv.cases.registration import Shift, estimate_shift
 from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import Image, read_image, write_moved
@@ -35,8 +35,14 @@ def test_no_shift_is_small_and_a_known_one_is_found(images: CheckedImages) -> No
     shift = estimate_shift(images.ct, moved(images.pet, OFFSET_MM))
     np.testing.assert_allclose(shift.offset_mm, np.negative(OFFSET_MM), atol=3)
     assert shift.information[1] > shift.information[0]
+    assert shift.is_confirmed
     assert shift == estimate_shift(images.ct, moved(images.pet, OFFSET_MM))
     assert "mm (right -1" in str(shift)
+
+
+def test_a_shift_that_does_not_bring_the_bodies_together_is_not_confirmed() -> None:
+    assert not Shift((9.0, 0.0, 0.0), (0.5, 0.6), (0.9, 0.9)).is_confirmed
+    assert Shift((9.0, 0.0, 0.0), (0.5, 0.6), (0.9, 0.91)).is_confirmed
 
 
 def test_a_pet_beside_the_ct_is_told(images: CheckedImages) -> None:

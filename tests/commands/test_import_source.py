@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from hngtv.cases.checks import check_case
+from hngtv.cases.inspect import InspectPlan, inspect_case
 from hngtv.cases.manifest import read_manifest, write_manifest
+from hngtv.cases.registration import Shift
 from hngtv.commands.entry import run_command
 from tests.tiny_cases import rewrite, write_tiny_case
 
@@ -152,6 +154,17 @@ def test_a_shift_is_reported_and_corrected_on_demand(tmp_path: Path, capsys: pyt
     np.testing.assert_allclose(after.grid.matrix[:3, 3] - before.grid.matrix[:3, 3], (-12, -9, 0), atol=3)
     assert run_command(["import", f"source={mended}", "correct_shift=true"]) == 2
     assert "is kept as it is; give another out=FILE" in capsys.readouterr().err
+
+
+def test_an_unconfirmed_shift_is_told_and_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = write_tiny_case(tmp_path / "raw", "P1")
+    shift = Shift((0.0, 0.0, 11.0), (0.5, 0.6), (0.95, 0.94))
+    monkeypatch.setattr("hngtv.cases.inspect.estimate_shift", lambda ct, pet: shift)
+    inspected = inspect_case(case, InspectPlan(corrected=tmp_path / "corrected"))
+    (finding,) = inspected.findings
+    assert "fits best moved by 11.0 mm (right +0.0, front +0.0, head +11.0), but their bodies" in finding.text
+    assert (inspected.case, inspected.facts.shift_mm) == (case, 11.0)
+    assert not (tmp_path / "corrected").exists()
 
 
 def test_source_and_root_together_or_an_archive_are_bad_input(

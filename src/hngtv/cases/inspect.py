@@ -88,6 +88,10 @@ def _correct(case: RawCase, shift: Shift, corrected: Path | None, findings: list
     """The case with a moved PET, or the advice to move it."""
     assert case.pet is not None
     what = f"case {case.case_id}: PET seems to lie off the CT and fits best {shift}"
+    if not shift.is_confirmed:
+        advice = "but their bodies overlap no better then, so it was left as it is; look at both"
+        findings.append(Finding(case.case_id, "warning", f"{what}, {advice}"))
+        return case
     if corrected is None:
         advice = "look at both, and import with correct_shift=true if it is so"
         findings.append(Finding(case.case_id, "warning", f"{what}; {advice}"))

@@ -1,5 +1,6 @@
 """The manifest `cases.csv`: which files belong to which case."""
 
+import logging
 import os
 import re
 from collections import Counter
@@ -18,6 +19,8 @@ PET_UNITS = ("SUV", "BQML")
 SPLITS = ("train", "test")
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Case ids become file names, so they are plain."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def load_cases(source: Path, layout: FolderLayout | None = None) -> list[RawCase
             f"{source} is {found.layout}, whose images must be written as NIfTI first: "
             f"hngtv import source={source} out=NEW_FOLDER/cases.csv"
         )
+    for note in found.notes:
+        logger.warning("%s", note)
     return list(found.cases)
 
 
