@@ -22,6 +22,8 @@ HEAVY = (
     "matplotlib",
     "pydantic",
 )
+MODULES = {"hydra_core": "hydra", "pillow": "PIL", "scikit_image": "skimage"}
+"""Packages that are imported by another name."""
 
 
 def python(code: str, *arguments: str, path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -63,8 +65,9 @@ def test_tested_set_is_exact_and_within_the_ranges() -> None:
 
 def test_every_imported_package_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[<>=\[]", line)[0].replace("-", "_") for line in project["dependencies"]}
-    declared = {"hydra" if name == "hydra_core" else name for name in declared}
+    extras = project["optional-dependencies"]
+    declared = modules_of(project["dependencies"])
+    optional = modules_of([line for name, lines in extras.items() if name != "dev" for line in lines])
     imported: set[str] = set()
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -72,7 +75,15 @@ def test_every_imported_package_is_declared() -> None:
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 imported.add(node.module.split(".")[0])
-    assert imported - set(sys.stdlib_module_names) - {"hngtv"} == declared
+    imported -= set(sys.stdlib_module_names) | {"hngtv"}
+    assert declared - imported == set(), "declared, but imported nowhere"
+    assert imported - declared - optional == set(), "imported, but not declared"
+
+
+def modules_of(requirements: list[str]) -> set[str]:
+    """What the packages are imported as."""
+    names = {re.split(r"[<>=\[]", line)[0].replace("-", "_") for line in requirements}
+    return {MODULES.get(name, name) for name in names}
 
 
 @pytest.fixture(scope="module")

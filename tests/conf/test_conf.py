@@ -34,6 +34,7 @@ NEEDED = {
     "compare": ["runs=runs"],
     "localise": ["run_dir=out", "data.root=cases"],
     "robustness": ["model=run"],
+    "search": ["out=search", "data.root=cases"],
     "export": ["model=run", "out=package"],
     "challenge": ["year=2026"],
 }
@@ -90,6 +91,8 @@ def test_every_option_with_every_experiment(
         install_example(tmp_path)
         monkeypatch.syspath_prepend(tmp_path)
         chosen.append("network.entry_point=small")
+    if "trainer=ddp" in chosen:
+        chosen.append("optimiser.batch_size=2")
     settings = run_settings(f"experiment={experiment}", *chosen, "data.root=cases")
     assert settings.arm == experiment
     networks = [settings.network]

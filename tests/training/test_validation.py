@@ -20,7 +20,7 @@ from tests.training.test_processes import STEPS, plan_of, settings_of, weights_o
 THRESHOLD = 0.4
 
 
-class Hopeless(Exception):
+class HopelessError(Exception):
     """What a search raises."""
 
 
@@ -59,12 +59,12 @@ def test_looking_changes_no_weight_and_a_hopeless_training_goes_on_where_it_was(
     def end(number: int, dice: float) -> None:
         told.append(number)
         if number == 1:
-            raise Hopeless
+            raise HopelessError
 
     told: list[int] = []
     plan = plan_of(settings, prepared)
     seen = validation(prepared, settings, Milestones((0.3, 0.6), end))
-    with pytest.raises(Hopeless):
+    with pytest.raises(HopelessError):
         train_stage(StageFolder(tmp_path / "on"), replace(plan, validation=seen), RunLogger())
     go_on = replace(seen, milestones=Milestones((0.3, 0.6), lambda number, _: told.append(number)))
     record = train_stage(StageFolder(tmp_path / "on"), replace(plan, validation=go_on), RunLogger())
