@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLosslessSV1, RLELossless
 
 from hngtv.cases.dicom.geometry import grid_of_lps, read_values, stack_series, to_ras
 from hngtv.errors import InputError
@@ -139,6 +141,26 @@ def test_pixels_cut_short_are_named(tmp_path: Path) -> None:
     paths = write_ct(tmp_path)
     paths[3].write_bytes(paths[3].read_bytes()[:-40])
     with pytest.raises(InputError, match=rf"{paths[3].name}: pixels are damaged or cut short"):
+        read_values(stack_series(paths))
+
+
+def test_packed_pixels(tmp_path: Path) -> None:
+    paths = write_ct(tmp_path)
+    for path in paths:
+        dataset = dcmread(path)
+        dataset.compress(RLELossless)
+        dataset.save_as(path)
+    assert np.array_equal(read_values(stack_series(paths)), ramp())
+
+
+def test_a_packing_that_nothing_here_reads_is_told(tmp_path: Path) -> None:
+    paths = write_ct(tmp_path)
+    dataset = dcmread(paths[0])
+    dataset.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    dataset.save_as(paths[0])
+    with pytest.raises(InputError, match=r"ct03.dcm: pixels are packed as JPEG Lossless.*python-gdcm"):
         read_values(stack_series(paths))
 
 

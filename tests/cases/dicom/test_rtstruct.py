@@ -13,7 +13,7 @@ from hngtv.cases.dicom.rtstruct import RtStruct, read_rtstruct
 from hngtv.errors import InputError
 from tests.tiny_dicom import AXIAL, CT_SCAN, OBLIQUE, Place, write_rtstruct
 
-SHAPE = (40, 30, 6)
+SHAPE = (40, 30, 8)
 PLANAR, XOR = "CLOSED_PLANAR", "CLOSEDPLANAR_XOR"
 CENTRE = (19.3, 14.2)
 """In voxels, beside the centres of all of them."""
@@ -122,6 +122,11 @@ def test_each_slice_for_itself(tmp_path: Path) -> None:
     assert np.array_equal(draw(tmp_path, contours), disk(9, z=1) | disk(4, z=2) | disk(6, z=3))
 
 
+def test_small_nodes_may_lie_on_single_slices(tmp_path: Path) -> None:
+    contours = [(circle(3, z=z), PLANAR) for z in (1, 4, 7)]
+    assert np.array_equal(draw(tmp_path, contours), disk(3, z=1) | disk(3, z=4) | disk(3, z=7))
+
+
 def test_no_contour_is_an_empty_mask(tmp_path: Path) -> None:
     assert not draw(tmp_path, []).any()
 
@@ -144,7 +149,7 @@ def test_points_and_open_lines_are_told(tmp_path: Path) -> None:
         ([(circle(9)[:, [0, 2, 1]] + (0, 5, -12), PLANAR)], "slices off"),
         ([(circle(9, z=17), PLANAR)], "outside the CT"),
         ([(circle(9, centre=(100, 14)), PLANAR)], "outside the CT"),
-        ([(circle(9, z=z), PLANAR) for z in (0, 2, 4)], "every 2th slice"),
+        ([(circle(9, z=z), PLANAR) for z in (0, 2, 4, 6)], "2 or more slices apart"),
     ],
 )
 def test_contours_that_do_not_fit_the_ct(tmp_path: Path, contours, words: str) -> None:

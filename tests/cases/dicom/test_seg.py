@@ -1,12 +1,14 @@
 from pathlib import Path
 
 import highdicom as hd
+import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.sr.codedict import codes
 
+from hngtv.cases.dicom import convert_patients
 from hngtv.cases.dicom.geometry import stack_series
 from hngtv.cases.dicom.seg import read_seg
 from hngtv.errors import InputError
@@ -83,6 +85,16 @@ def test_another_grid_is_refused(tmp_path: Path, place: Place, words: str) -> No
     grid = stack_series(write_ct(tmp_path / "ct")).grid
     with pytest.raises(InputError, match=words):
         seg.draw(1, grid, CT_SCAN.frame_uid)
+
+
+def test_a_patient_with_a_seg(tmp_path: Path) -> None:
+    slices = write_ct(tmp_path / "in")
+    masks = two_masks()
+    write_seg(tmp_path / "in" / "seg.dcm", slices, masks)
+    (case,), _ = convert_patients(tmp_path / "in", tmp_path / "out")
+    assert case.target is not None
+    labels = nib.Nifti1Image.from_filename(case.target).get_fdata()
+    assert np.array_equal(labels, masks["GTVp"] + 2 * masks["GTVn"])
 
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ NUDGE_VOXELS = 1e-6
 OFF_SLICE = 0.25
 """How far, in slices, a contour may lie from the middle of a slice. Source: our choice."""
 
+MIN_STEPS = 3
+"""From so many steps between slices on, they say how an outline was drawn; fewer may be small nodes. Our choice."""
+
 
 @dataclass(frozen=True)
 class Contour:
@@ -187,10 +190,10 @@ def _on_slice(points: NDArray[np.float64], kind: str, grid: Grid) -> Contour:
 
 
 def _check_every_slice(contours: Sequence[Contour]) -> None:
-    """Raise InputError if contours lie on every second slice or so, and the planning system fills in between."""
+    """Raise InputError if no two contours lie on neighbouring slices, and the planning system fills in between."""
     steps = np.diff(sorted({contour.z for contour in contours}))
-    if len(steps) > 1 and np.median(steps) > 1:
+    if len(steps) >= MIN_STEPS and steps.min() > 1:
         raise InputError(
-            f"contours lie on every {np.median(steps):g}th slice of the CT; expected each slice, so interpolate in the "
-            "planning system and export again"
+            f"contours lie {steps.min()} or more slices apart; expected one on each slice of the CT, so interpolate in "
+            "the planning system and export again"
         )
