@@ -99,8 +99,10 @@ def _iou_of_components(prediction: Mask, target: Mask, connectivity: int) -> npt
     """Intersection over union of every predicted with every true component (predicted, true)."""
     predicted, n_predicted = _label(prediction, connectivity)
     true, n_true = _label(target, connectivity)
-    pairs = predicted.astype(np.int64) * (n_true + 1) + true
-    counts = np.bincount(pairs.ravel(), minlength=(n_predicted + 1) * (n_true + 1)).reshape(n_predicted + 1, -1)
+    # the background of both is most of an image, and needs no pair
+    either = prediction | target
+    pairs = predicted[either].astype(np.int64) * (n_true + 1) + true[either]
+    counts = np.bincount(pairs, minlength=(n_predicted + 1) * (n_true + 1)).reshape(n_predicted + 1, -1)
     intersection = counts[1:, 1:]
     union = counts[1:].sum(axis=1, keepdims=True) + counts[:, 1:].sum(axis=0, keepdims=True) - intersection
     return intersection / np.maximum(union, 1)
