@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 PATH_KEYS = (
-    "out", "ct", "pet", "cases", "model", "input", "output", "formats", "predictions", "targets", "runs",
+    "out", "ct", "pet", "cases", "model", "input", "output", "formats", "cohort", "predictions", "targets", "runs",
     "run_dir", "work_dir", "data.root", "data.ct", "data.pet", "data.target",
 )  # fmt: skip
-"""Settings whose whole value is a path, or a list without brackets."""
+"""Settings whose whole value is a path, a text, or a list without brackets."""
 WHAT_TO_GIVE = {
     "data.root": "a folder of cases or a cases.csv",
     "run_dir": "the folder for everything that the run writes",

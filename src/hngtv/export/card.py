@@ -12,7 +12,7 @@ from typing import Any
 from hngtv.cases.manifest import RawCase, read_manifest
 from hngtv.config import RunSettings, plain
 from hngtv.localise.roi_table import read_rois
-from hngtv.metrics.score import CLASS_NAMES
+from hngtv.metrics.score import classes_present
 from hngtv.networks.build import count_parameters
 from hngtv.report.scores import read_scores
 from hngtv.run_folder import RunFolder, read_json, write_text
@@ -73,17 +73,14 @@ def _centres(cases: Sequence[RawCase]) -> dict[str, int]:
 
 
 def _mean_scores(run: RunFolder) -> list[dict[str, Any]]:
-    """Mean Dice and median HD95 of each class over the held-out cases; none without scores."""
+    """Mean Dice and median HD95 of each class that occurs, over the held-out cases; none without scores."""
     rows = read_scores(run.scores) if run.scores.is_file() else []
     result = []
-    for name in CLASS_NAMES:
+    for name in classes_present(rows):
         of_class = [row for row in rows if row.class_name == name]
-        if of_class:
-            dice = statistics.fmean(row.dice for row in of_class)
-            hd95_mm = statistics.median(row.hd95_mm for row in of_class)
-            result.append(
-                {"class": name, "n_cases": len(of_class), "dice": round(dice, 4), "hd95_mm": round(hd95_mm, 2)}
-            )
+        dice = round(statistics.fmean(row.dice for row in of_class), 4)
+        hd95_mm = round(statistics.median(row.hd95_mm for row in of_class), 2)
+        result.append({"class": name, "n_cases": len(of_class), "dice": dice, "hd95_mm": hd95_mm})
     return result
 
 

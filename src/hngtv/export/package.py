@@ -81,7 +81,7 @@ def write_package(run_dir: Path, out: Path, cohort: str | None = None) -> Packag
     from safetensors.torch import save_file
 
     model, run = load_model(run_dir), RunFolder(run_dir)
-    package = _emptied(Package(out))
+    package = emptied(Package(out))
     for name, network in networks_of(model).items():
         tensors = {key: value.detach().clone().contiguous() for key, value in network.state_dict().items()}
         with atomic_path(package.weights(name)) as temporary:
@@ -155,7 +155,7 @@ def load_package(package: Package) -> Model:
     return Model(settings, tuple(coarse), record["coarse_threshold"], fine, (x, y, z), record["digest"])
 
 
-def _emptied(package: Package) -> Package:
+def emptied(package: Package) -> Package:
     """The folder of a package that is to be written, without what an earlier one left.
 
     Raises:
