@@ -1,11 +1,13 @@
 """`hngtv import source=`: says what it recognised, settles units, tells findings and writes the manifest."""
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from hngtv.cases.inspect import InspectPlan, inspect_case
 from hngtv.cases.manifest import read_manifest, write_manifest
 from hngtv.cases.registration import Shift
 from hngtv.commands.entry import run_command
-from tests.tiny_cases import rewrite, write_tiny_case
+from tests.tiny_cases import rewrite, write_nifti, write_tiny_case
 
 IDS = ("CHUM-001", "MDA-002")
 PLACES: dict[str, tuple[str, str, str]] = {
@@ -165,6 +167,34 @@ def test_an_unconfirmed_shift_is_told_and_left(tmp_path: Path, monkeypatch: pyte
     assert "fits best moved by 11.0 mm (right +0.0, front +0.0, head +11.0), but their bodies" in finding.text
     assert (inspected.case, inspected.facts.shift_mm) == (case, 11.0)
     assert not (tmp_path / "corrected").exists()
+
+
+def test_4d_images_are_written_beside_the_manifest_and_a_bad_one_is_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = write_tiny_case(tmp_path / "tiny", "P1")
+    assert raw.target is not None
+    ct, target = (nib.Nifti1Image.from_filename(path) for path in (raw.ct, raw.target))
+    suv = np.where(target.get_fdata() > 0, 6.5, 0.7)
+    source = tmp_path / "msd"
+    for part in ("imagesTr", "labelsTr"):
+        (source / part).mkdir(parents=True)
+    write_nifti(
+        source / "imagesTr/P1.nii.gz", np.stack([ct.get_fdata(), suv], -1).astype(np.float32), np.array(ct.affine)
+    )
+    (source / "imagesTr/P2.nii.gz").write_text("see mail")
+    shutil.copy(raw.target, source / "labelsTr/P1.nii.gz")
+    training = [{"image": f"./imagesTr/P{i}.nii.gz", "label": f"./labelsTr/P{i}.nii.gz"} for i in (1, 2)]
+    (source / "dataset.json").write_text(json.dumps({"modality": {"0": "CT", "1": "PET"}, "training": training}))
+    out = tmp_path / "lists/cases.csv"
+    assert run_command(["import", f"source={source}", f"out={out}"]) == 1
+    output = capsys.readouterr()
+    assert "Medical Segmentation Decathlon (4D images) (dataset.json lists 4D images" in output.out
+    assert "case P2: " in output.err
+    assert "1 of 2 cases are bad" in output.err
+    (case,) = read_manifest(out)
+    assert case.ct.resolve() == (tmp_path / "lists/images/P1/ct.nii.gz").resolve()
+    assert check_case(case).pet.values.max() == pytest.approx(6.5)
 
 
 def test_source_and_root_together_or_an_archive_are_bad_input(
