@@ -49,6 +49,8 @@ def open_in(root: Path, **changes: Any) -> Any:
 
 def records_of(file: Path) -> list[Any]:
     """Records of an offline file: a log in the format of LevelDB, of protobuf messages, in blocks of 32 KiB."""
+    messages: Any = wandb_internal_pb2
+    read = messages.Record.FromString
     content, place, records, parts = file.read_bytes(), 7, [], b""
     while place + 7 <= len(content):
         if 32768 - place % 32768 < 7:
@@ -60,7 +62,7 @@ def records_of(file: Path) -> list[Any]:
             raise AssertionError(f"broken record at {place}")
         parts += chunk
         if kind in (1, 4):
-            records.append(wandb_internal_pb2.Record.FromString(parts))
+            records.append(read(parts))
             parts = b""
         place += 7 + length
     return records

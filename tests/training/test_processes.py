@@ -1,8 +1,10 @@
 """Two processes on CPUs (gloo) train a stage as one does, and what they log, write and fail of is told once."""
 
 import logging
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -86,7 +88,7 @@ def curves_of(folder: Path) -> dict[str, list[float]]:
 class LostCrops:
     """A stream whose store is damaged from an item on."""
 
-    crops: TrainingCrops
+    crops: Any
     lost: int
 
     @property
@@ -195,6 +197,26 @@ def test_a_run_that_is_stopped_leaves_no_process_and_one_inside_a_sweep_ends(tin
     assert run_command([*job, "-m", "seed=0", f"hydra.sweep.dir={tmp_path / 'sweep'}", "budget.steps=6"]) == DONE
     (record,) = (tmp_path / "sweep").rglob("training.json")
     assert read_json(record)["steps"] == 6
+
+
+def test_two_nodes_meet_in_the_training(tiny_cohort: Path, tmp_path: Path) -> None:
+    """Two commands on this machine, each a node of one device with folders of its own."""
+    program = "import sys; from hngtv.commands.entry import run_command; sys.exit(run_command(sys.argv[1:]))"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    nodes = []
+    for rank in range(2):
+        command = tiny_run(
+            tiny_cohort, tmp_path / str(rank), "single_stage_ag", trainer="ddp", trainer__accelerator="cpu",
+            trainer__n_devices=1, trainer__n_nodes=2, trainer__n_workers=0, trainer__n_threads=1,
+            optimiser__batch_size=2, budget__steps=6, fold="all",
+        )  # fmt: skip
+        environment = os.environ | {"NODE_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        nodes.append(subprocess.Popen([sys.executable, "-c", program, *command], env=environment))
+    assert [node.wait(300) for node in nodes] == [DONE, DONE]
+    one, two = (weights_of(tmp_path / str(rank) / "run/fine") for rank in range(2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class AttentionHistory(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._record(trainer.global_step, pl_module)
         maps = [name for name in self.records[0] if name.startswith(MAP_PREFIX)]
-        if not maps or not trainer.is_global_zero:
+        if not maps or trainer.local_rank != 0:
             return
         (ct, pet), z = self.crop.image, self.crop.z
         series = {name: np.stack([record[name].numpy() for record in self.records]) for name in ["tumour", *maps]}

@@ -50,7 +50,7 @@ class CurveWriter(pl.Callback):
         self.sums, self.n_steps = {}, 0
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
+        if trainer.local_rank == 0:
             write_csv(self.path, CURVE_COLUMNS, self.rows)
 
     def state_dict(self) -> dict[str, Any]:

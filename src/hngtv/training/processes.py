@@ -30,8 +30,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from hngtv.config import TrainerSettings
 from hngtv.errors import InputError
@@ -68,7 +69,7 @@ def own_share(loss: Tensor) -> Tensor:
     return loss * n_processes() if n_processes() > 1 else loss
 
 
-def build_strategy(settings: TrainerSettings, module: nn.Module) -> pl.strategies.Strategy | str:
+def build_strategy(settings: TrainerSettings, module: nn.Module) -> Strategy | str:
     """Lightning's strategy; "auto" for one process.
 
     Raises:
@@ -134,7 +135,8 @@ class ProcessSetup(pl.Callback):
             torch.set_num_threads(self.n_threads)
         package = logging.getLogger(PACKAGE)
         package.setLevel(logging.INFO if trainer.local_rank == 0 else logging.ERROR)
-        package.addHandler(_PipeHandler(self.pipes[trainer.local_rank][1]))
+        pipe: Any = self.pipes[trainer.local_rank][1]
+        package.addHandler(_PipeHandler(pipe))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         starts: list[Any] = [None] * n_processes()
@@ -162,7 +164,7 @@ class ProcessSetup(pl.Callback):
         restore = _raise_on_sigterm()
         try:
             yield
-        except torch.multiprocessing.ProcessRaisedException as error:
+        except ProcessRaisedException as error:
             _, is_mistake, message = (
                 str(error).rstrip().rpartition(f"\n{InputError.__module__}.{InputError.__name__}: ")
             )
@@ -181,9 +183,10 @@ class ProcessSetup(pl.Callback):
         """Hand each record to the logger it was made by, in this process, until all writers are closed."""
         readers: list[Any] = [reader for reader, _ in self.pipes]
         while readers:
-            for reader in connection.wait(readers):
+            for ready in connection.wait(readers):
+                reader: Any = ready
                 try:
-                    record = reader.recv()  # pyright: ignore[reportAttributeAccessIssue]
+                    record = reader.recv()
                 except (EOFError, OSError):  # the end, or a record cut short by a kill
                     readers.remove(reader)
                 else:

@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.environments import LightningEnvironment  # pyright: ignore[reportPrivateImportUsage]
 
 from hngtv.config import BudgetSettings, OptimiserSettings, TrainerSettings, plain
 from hngtv.networks.build import count_parameters, to_fast_layout
