@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +24,18 @@ PROGRAM = (
     f"job.PROGRAM = {fake_job.PROGRAM!r}; main()"
 )
 """`hngtv` with jobs that train nothing."""
+STARTED: list[subprocess.Popen] = []
 
 
 @pytest.fixture(autouse=True)
-def fake_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fake_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(job_module, "PROGRAM", fake_job.PROGRAM)
     (tmp_path / "cases").mkdir()
     behave({})
+    yield
+    while STARTED:
+        STARTED.pop().kill()  # where a test failed
 
 
 def behave(behaviour: dict[str, object]) -> None:
@@ -43,7 +48,8 @@ def words(folds: str, *more: str) -> list[str]:
 
 def started(*more: str) -> subprocess.Popen:
     """The same sweep as a command of its own."""
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *more], stdout=subprocess.PIPE, text=True)
+    STARTED.append(subprocess.Popen([sys.executable, "-c", PROGRAM, *more], stdout=subprocess.PIPE, text=True))
+    return STARTED[-1]
 
 
 def rows() -> dict[str, dict[str, str]]:
@@ -212,13 +218,62 @@ def test_missing_engine_is_told_before_the_first_job(
     assert not Path("runs").exists()
 
 
+FAKE_SLURM = {
+    "sbatch": """
+        import os, re, subprocess, sys
+        script = open(sys.argv[1]).read()
+        n_jobs = int(re.search(r"--array=0-(\\d+)%", script)[1]) + 1
+        open("sbatch.txt", "w").write(script)
+        for task in range(n_jobs):
+            names = {"SLURM_JOB_ID": f"7{task}", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": str(task)}
+            ranks = {"SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0", "SLURM_PROCID": "0"}
+            more = {"SLURM_LOCALID": "0", "SLURM_JOB_NODELIST": "here"}
+            log = open("slurm.txt", "a")
+            subprocess.Popen(["bash", sys.argv[1]], env=os.environ | names | ranks | more, stdout=log, stderr=log)
+        print("Submitted batch job 7")
+    """,
+    "srun": """
+        import os, sys
+        command = sys.argv[sys.argv.index(sys.executable):]
+        os.execv(command[0], command)
+    """,
+    "sacct": "print('JobID|State|NodeList')",
+}
+"""Commands that do at once, on this machine, what Slurm's would do later elsewhere."""
+
+
+def test_slurm_gets_an_array_of_jobs_with_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    for name, source in FAKE_SLURM.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!{sys.executable}\n{textwrap.dedent(source)}")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    behave({"1": "kill"})
+    more = [
+        "partition=short",
+        "gpus_per_node=1",
+        "mem_gb=8",
+        "setup=['export X=1']",
+        "additional={account: me}",
+        "n_jobs=5",
+    ]
+    sweep = started(*words("0,1", "launcher=submitit_slurm", *(f"launcher.{word}" for word in more)))
+    told = sweep.communicate(timeout=120)[0]
+    assert sweep.returncode == 137, told
+    assert [row["status"] for row in rows().values()] == ["done", "failed"]
+    script = Path("sbatch.txt").read_text().splitlines()
+    asked = ["partition=short", "gpus-per-node=1", "mem=8GB", "account=me", "array=0-1%2", "cpus-per-task=2"]
+    assert {f"#SBATCH --{line}" for line in [*asked, "time=1440"]} <= set(script)
+    assert "export X=1" in script
+
+
 def test_ray_cluster_of_two_nodes_runs_every_job() -> None:
     """Two nodes on loopback, one processor each, so that two jobs at once need both."""
-    pytest.importorskip("ray", reason="ray is not installed (pip install 'hngtv[ray]')")
-    from ray.cluster_utils import Cluster
-
+    ray_cluster = pytest.importorskip("ray.cluster_utils", reason="ray is not installed (pip install 'hngtv[ray]')")
     behave({"0": 8.0, "1": 8.0, "2": "kill"})
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = ray_cluster.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()

@@ -90,7 +90,7 @@ def _with_submitit(
             gpus_per_node=settings.gpus_per_node,
             slurm_array_parallelism=settings.n_jobs,
             slurm_setup=list(settings.setup),
-            slurm_additional_parameters=settings.additional,
+            slurm_additional_parameters=settings.additional or {},
             **{"slurm_partition": settings.partition} if settings.partition else {},
             **{"mem_gb": settings.mem_gb} if settings.mem_gb else {},
         )

@@ -1,8 +1,8 @@
 """Settings of the launchers: what runs the jobs of a sweep, and how many at once."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from hngtv.config.values import Count, NonNegative, Positive, settings_group
 
@@ -46,7 +46,7 @@ class SubmititSlurmLauncher:
     gpus_per_node: Annotated[int, Field(ge=0)]
     mem_gb: Positive | None
     setup: tuple[str, ...]
-    additional: dict[str, Any]
+    additional: dict[str, JsonValue] | None
 
 
 @settings_group
