@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from hngtv.cases.checks import CheckedImages, check_case
 from hngtv.cases.manifest import RawCase
@@ -45,6 +46,8 @@ def draw_volumes(rows: Sequence[dict[str, Any]]) -> Figure:
             label = plain(centre or "all") if place == 0 else None
             axis.scatter(volumes, place + jitter, color=colour, s=26, alpha=0.75, linewidths=0, label=label)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda ml, _: f"{ml:g}"))
+    axis.xaxis.set_minor_formatter(FuncFormatter(lambda ml, _: f"{ml:g}" if f"{ml:g}"[0] in "25" else ""))
     axis.set_yticks(range(len(LABELS)), list(LABELS.values()))
     axis.set_ylim(len(LABELS) - 0.4, -0.6)
     axis.set_xlabel("volume [ml]", fontsize=9)
