@@ -95,15 +95,9 @@ def test_the_container_predicts_with_what_it_installs(exported: Exported, tmp_pa
     lines = (container / "requirements.txt").read_text().splitlines()
     absent = not_needed([line.partition("==")[0] for line in lines])
     assert {"pytorch_lightning", "wandb", "matplotlib"} <= absent
-    settings = [
-        "challenge",
-        "year=2026",
-        f"input={source}",
-        f"output={tmp_path / 'output'}",
-        f"model={container / 'model'}",
-    ]
+    places = [f"input={source}", f"output={tmp_path / 'output'}", f"model={container / 'model'}"]
     answer = subprocess.run(
-        [sys.executable, "-c", WITHOUT_OTHERS, ",".join(absent), *settings],
+        [sys.executable, "-c", WITHOUT_OTHERS, ",".join(absent), "challenge", "year=2026", *places],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(container / "app")},
         capture_output=True,

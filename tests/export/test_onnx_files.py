@@ -59,27 +59,31 @@ def test_both_stages_agree_at_another_size(model: Model, tmp_path: Path) -> None
         np.testing.assert_allclose(got, wanted.numpy(), atol=1e-4)
 
 
-def test_a_file_that_does_not_agree_is_not_left(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def with_other_weights(network: nn.Module) -> nn.Module:
-        other = AttentionUNet(in_channels=3, out_channels=3, widths=(4, 8))
-        return other if network is model.fine else network
-
-    monkeypatch.setattr(onnx_files, "plain_copy", with_other_weights)
+def test_a_file_that_does_not_agree_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, other = (AttentionUNet(3, 2, 2, (4, 8), n_gates=0, norm="instance").eval() for _ in range(2))
+    monkeypatch.setattr(onnx_files, "plain_copy", lambda _: other)
     with pytest.raises(InputError, match=r"fine\.onnx differs from its network by .*at most 0\.0001 is allowed"):
-        write_onnx(replace(model, coarse=()), tmp_path / "onnx")
+        write_file(network, tmp_path / "fine.onnx", {"random": torch.rand(1, 2, 8, 8, 8)})
+
+
+def test_nothing_is_left_of_a_refused_export(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(network: nn.Module, path: Path, samples: dict[str, Tensor]) -> None:
+        path.write_bytes(b"half a file")
+        raise InputError("differs")
+
+    monkeypatch.setattr(onnx_files, "write_file", refuse)
+    with pytest.raises(InputError, match="differs"):
+        write_onnx(model, tmp_path / "onnx")
     assert not list(tmp_path.iterdir())
 
 
 def classifier() -> tuple[nn.Module, Tensor, Tensor]:
-    return (
-        SonoNet(2, 2, width=8, gated=True, aggregation="ft").eval(),
-        torch.rand(3, 2, 32, 48),
-        torch.rand(1, 2, 48, 32),
-    )
+    network = SonoNet(2, 2, width=8, gated=True, aggregation="ft").eval()
+    return network, torch.rand(3, 2, 32, 48), torch.rand(1, 2, 48, 32)
 
 
 def slice_network() -> tuple[nn.Module, Tensor, Tensor]:
-    network = SliceNetwork(AttentionUNet(2, 2, 2, (4, 8, 8), norm="instance")).eval()
+    network = SliceNetwork(AttentionUNet(2, 2, 2, (4, 8), n_gates=0, norm="instance")).eval()
     return network, torch.rand(3, 2, 16, 24), torch.rand(5, 2, 32, 12)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hngtv.networks.convolution import PLAIN_LOOP_VALUES, Conv3d
+from hngtv.networks.convolution import PLAIN_LOOP_VALUES, Conv3d, plain_copy
 
 KERNELS = {
     "3x3x3": {"kernel_size": 3, "padding": 1},
@@ -55,3 +55,13 @@ def test_an_image_without_gradient_and_frozen_weights() -> None:
     assert layer.weight.grad is not None
     with torch.inference_mode():
         assert layer(torch.randn(1, 2, 4, 4, 4)).shape == (1, 3, 4, 4, 4)
+
+
+def test_a_plain_copy_has_pytorchs_layers_and_the_same_weights() -> None:
+    torch.manual_seed(0)
+    ours = nn.Sequential(Conv3d(2, 3, kernel_size=3, padding=1), nn.ReLU())
+    copied = plain_copy(ours)
+    assert type(copied[0]) is nn.Conv3d
+    assert type(ours[0]) is Conv3d
+    image = torch.randn(1, 2, 5, 6, 7)
+    torch.testing.assert_close(copied(image), ours(image), rtol=1e-4, atol=1e-4)
