@@ -60,4 +60,4 @@ def write_gate_maps(folder: RunFolder, model: Model, case: RawCase, roi: Roi) ->
 
 def _grid_around(images: CheckedImages, roi: Roi, model: Model) -> Grid:
     seen = hull(widen(roi.boxes, model.settings.roi)).intersect(images.ct.grid.bounds())
-    return Grid.axis_aligned(seen or images.ct.grid.bounds(), (SPACING_MM,) * 3)
+    return Grid.axis_aligned(seen or images.ct.grid.bounds(), (SPACING_MM, SPACING_MM, SPACING_MM))
