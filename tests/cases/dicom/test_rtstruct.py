@@ -167,5 +167,23 @@ def test_contour_data_that_are_no_points(tmp_path: Path) -> None:
 
 
 def test_a_file_without_outlines(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="names no outline"):
-        read_rtstruct(write_rtstruct(tmp_path / "rs.dcm", []))
+    assert read_rtstruct(write_rtstruct(tmp_path / "rs.dcm", [])).names == {}
+
+
+@pytest.mark.parametrize("is_undefined_length", [False, True])
+def test_a_file_cut_short_anywhere_is_never_a_smaller_outline(tmp_path: Path, is_undefined_length: bool) -> None:
+    def edit(dataset: Dataset) -> None:
+        for element in dataset.iterall():
+            if element.VR == "SQ":
+                element.is_undefined_length = is_undefined_length
+
+    contours = [(AXIAL.to_lps(circle(9, z=z)), PLANAR) for z in (1, 2)]
+    path = write_rtstruct(tmp_path / "rs.dcm", [("GTVp", contours)], edit=edit)
+    whole, n_refused = path.read_bytes(), 0
+    for n_bytes in range(400, len(whole), 197):
+        path.write_bytes(whole[:n_bytes])
+        try:
+            n_refused += not read_rtstruct(path).names
+        except InputError:
+            n_refused += 1
+    assert n_refused == len(range(400, len(whole), 197))

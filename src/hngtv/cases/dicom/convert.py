@@ -81,9 +81,9 @@ def _check_beside(tree: Tree, series: Sequence[Series], told: set[Path]) -> None
 
 
 def _convert(series: Sequence[Series], folder: Path, choices: DicomChoices) -> tuple[RawCase, tuple[str, ...]]:
-    files, warnings = _read_outlines(series)
+    files = _read_outlines(series)
     if {one.kind for one in series}.isdisjoint(("ct", "pet")):
-        raise InputError(lone_outlines(files) if files else warnings[0])
+        raise InputError(lone_outlines(files))
     scan = choose_scan(series, files, choices.patterns)
     paths = _paths_of(scan)
     key = _key(paths, choices)
@@ -92,18 +92,11 @@ def _convert(series: Sequence[Series], folder: Path, choices: DicomChoices) -> t
         record = _write(scan, folder, choices.patterns, key)
     pet, target = (_if_file(folder / f"{name}.nii.gz") for name in ("pet", "gtv"))
     case = RawCase(folder.name, "", folder / "ct.nii.gz", pet, target)
-    return case, (*warnings, *scan.warnings, *record["warnings"])
+    return case, (*scan.warnings, *record["warnings"])
 
 
-def _read_outlines(series: Sequence[Series]) -> tuple[list[OutlineFile], tuple[str, ...]]:
-    files, warnings = [], []
-    for one in series:
-        if one.kind in READERS:
-            try:
-                files.append(READERS[one.kind](one.paths[0]))
-            except InputError as error:
-                warnings.append(f"outlines not used: {error}")
-    return files, tuple(warnings)
+def _read_outlines(series: Sequence[Series]) -> list[OutlineFile]:
+    return [READERS[one.kind](one.paths[0]) for one in series if one.kind in READERS]
 
 
 def _write(scan: Scan, folder: Path, patterns: OutlinePatterns, key: str) -> dict[str, Any]:

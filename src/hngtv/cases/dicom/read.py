@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
@@ -20,6 +21,9 @@ from hngtv.errors import InputError
 
 BARE_SUFFIXES = (".dcm", ".ima", ".img", "")
 """Files of these names may be DICOM without its preamble, as older archives wrote them."""
+
+UNDEFINED_LENGTH = 0xFFFFFFFF
+"""A sequence of this length ends with a mark; without it, reading fails by itself. Source: DICOM PS3.5, 7.5."""
 
 
 class NotDicomError(Exception):
@@ -54,10 +58,26 @@ def read_header(path: Path, keywords: Sequence[str] | None = None) -> FileDatase
         return dcmread(path, stop_before_pixels=True, specific_tags=tags)
     except InvalidDicomError:
         return _read_bare(path, tags)
-    except OSError as error:
-        raise InputError(f"{shown(path)} cannot be read ({error.strerror or error}); mend its rights") from None
-    except Exception as error:  # pydicom raises nearly anything on a damaged file
+    except Exception as error:  # pydicom raises nearly anything on a damaged file, OSError without a number too
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(f"{shown(path)} cannot be read ({error.strerror}); mend its rights") from None
         raise InputError(f"{shown(path)} is damaged ({_in_short(error)}); copy it again from its source") from None
+
+
+def read_whole(path: Path) -> FileDataset:
+    """All tags of a file but its pixels; of outlines, whose contours pydicom would drop silently if cut short.
+
+    Raises:
+        InputError: The file is cut short, damaged or no DICOM.
+    """
+    try:
+        dataset = read_header(path)
+    except NotDicomError:
+        raise InputError(f"{shown(path)} is no longer DICOM; import again") from None
+    for element in dataset.values():
+        if isinstance(element, RawDataElement) and len(element.value or b"") < element.length < UNDEFINED_LENGTH:
+            raise InputError(f"{shown(path)} is cut short in its tag {element.tag}; copy it again from its source")
+    return dataset
 
 
 def read_pixels(path: Path) -> NDArray:

@@ -18,7 +18,7 @@ from skimage.measure import points_in_poly
 
 from hngtv.cases.dicom.geometry import to_ras
 from hngtv.cases.dicom.outlines import Drawn, OutlineFile
-from hngtv.cases.dicom.read import items_of, read_header, shown, text_of, value_of
+from hngtv.cases.dicom.read import items_of, read_whole, shown, tag_name, text_of, value_of
 from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
 
@@ -63,7 +63,7 @@ def read_rtstruct(path: Path) -> RtStruct:
     Raises:
         InputError: The file is damaged.
     """
-    dataset = read_header(path)
+    dataset = read_whole(path)
     contours = {
         int(item.ReferencedROINumber): items_of(item, "ContourSequence")
         for item in items_of(dataset, "ROIContourSequence")
@@ -74,8 +74,10 @@ def read_rtstruct(path: Path) -> RtStruct:
         for item in items_of(dataset, "StructureSetROISequence")
         if value_of(item, "ROINumber") is not None
     }
-    if not rois:
-        raise InputError(f"RTSTRUCT {shown(path)} names no outline (3006,0020); it is damaged or empty")
+    if rois and not contours:
+        raise InputError(
+            f"{shown(path)} names outlines and lacks {tag_name('ROIContourSequence')}; it may be cut short"
+        )
     frame_of = {number: text_of(item, "ReferencedFrameOfReferenceUID") for number, item in rois.items()}
     referenced = items_of(dataset, "ReferencedFrameOfReferenceSequence")
     frames = {text_of(item, "FrameOfReferenceUID") for item in referenced} | set(frame_of.values())

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hngtv.cases.dicom.geometry import grid_of_lps
 from hngtv.cases.dicom.outlines import Drawn, OutlineFile
-from hngtv.cases.dicom.read import items_of, read_header, shown, text_of, value_of
+from hngtv.cases.dicom.read import items_of, read_whole, text_of, value_of
 from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
 
@@ -46,14 +46,12 @@ def read_seg(path: Path) -> Seg:
     Raises:
         InputError: The file is damaged.
     """
-    header = read_header(path)
+    header = read_whole(path)
     names = {
         int(item.SegmentNumber): text_of(item, "SegmentLabel")
         for item in items_of(header, "SegmentSequence")
         if value_of(item, "SegmentNumber") is not None
     }
-    if not names:
-        raise InputError(f"SEG {shown(path)} names no segment (0062,0002); it is damaged or empty")
     series = {text_of(item, "SeriesInstanceUID") for item in items_of(header, "ReferencedSeriesSequence")}
     frame = text_of(header, "FrameOfReferenceUID")
     return Seg(
