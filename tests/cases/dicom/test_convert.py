@@ -359,6 +359,14 @@ def test_pixels_cut_short(tmp_path: Path) -> None:
     assert cut.name in line
 
 
+def test_outlines_cut_short(tmp_path: Path) -> None:
+    path = write_patient(tmp_path / "in") / "rs.dcm"
+    path.write_bytes(path.read_bytes()[:-60])
+    line = only_line(tmp_path / "in", tmp_path / "out")
+    assert line.startswith("case P1: ")
+    assert "rs.dcm is cut short in its tag (3006,0039)" in line
+
+
 def test_private_tags_do_no_harm(tmp_path: Path) -> None:
     def add(z: int, dataset: Dataset) -> None:
         dataset.private_block(0x0029, "SOMEONE", create=True).add_new(0x10, "OB", bytes(range(256)))

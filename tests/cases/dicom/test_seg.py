@@ -97,10 +97,10 @@ def test_a_patient_with_a_seg(tmp_path: Path) -> None:
     assert np.array_equal(labels, masks["GTVp"] + 2 * masks["GTVn"])
 
 
-def test_a_damaged_file_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_bytes", [2, 60])
+def test_a_file_cut_short_is_told(tmp_path: Path, n_bytes: int) -> None:
     slices = write_ct(tmp_path / "ct")
     path = write_seg(tmp_path / "seg.dcm", slices, two_masks())
-    path.write_bytes(path.read_bytes()[:-60])
-    seg = read_seg(path)
-    with pytest.raises(InputError, match="cannot be read"):
-        seg.draw(1, stack_series(slices).grid, CT_SCAN.frame_uid)
+    path.write_bytes(path.read_bytes()[:-n_bytes])
+    with pytest.raises(InputError, match=r"seg.dcm is cut short in its tag"):
+        read_seg(path)

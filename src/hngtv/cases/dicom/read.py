@@ -65,15 +65,15 @@ def read_header(path: Path, keywords: Sequence[str] | None = None) -> FileDatase
 
 
 def read_whole(path: Path) -> FileDataset:
-    """All tags of a file but its pixels; of outlines, whose contours pydicom would drop silently if cut short.
+    """A file of outlines with all it holds, known to be complete: pydicom gives what is there of one cut short.
 
     Raises:
-        InputError: The file is cut short, damaged or no DICOM.
+        InputError: The file is cut short or damaged.
     """
     try:
-        dataset = read_header(path)
-    except NotDicomError:
-        raise InputError(f"{shown(path)} is no longer DICOM; import again") from None
+        dataset = dcmread(path, force=True)
+    except Exception as error:  # as in read_header
+        raise InputError(f"{shown(path)} is damaged ({_in_short(error)}); copy it again from its source") from None
     for element in dataset.values():
         if isinstance(element, RawDataElement) and len(element.value or b"") < element.length < UNDEFINED_LENGTH:
             raise InputError(f"{shown(path)} is cut short in its tag {element.tag}; copy it again from its source")
