@@ -15,6 +15,8 @@ from hngtv.export import onnx_files
 from hngtv.export.onnx_files import write_file, write_onnx
 from hngtv.export.package import open_model
 from hngtv.networks.attention_unet import AttentionUNet
+from hngtv.networks.convolution import plain_copy
+from hngtv.networks.output import NetworkOutput
 from hngtv.networks.slice_network import SliceNetwork
 from hngtv.networks.sononet import SonoNet
 from hngtv.two_stage import Model
@@ -61,9 +63,21 @@ def test_both_stages_agree_at_another_size(model: Model, tmp_path: Path) -> None
 
 def test_a_file_that_does_not_agree_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, other = (AttentionUNet(3, 2, 2, (4, 8), n_gates=0, norm="instance").eval() for _ in range(2))
+    other = plain_copy(other)
     monkeypatch.setattr(onnx_files, "plain_copy", lambda _: other)
     with pytest.raises(InputError, match=r"fine\.onnx differs from its network by .*at most 0\.0001 is allowed"):
         write_file(network, tmp_path / "fine.onnx", {"random": torch.rand(1, 2, 8, 8, 8)})
+
+
+def test_a_network_that_cannot_be_exported_is_told_with_its_cause(tmp_path: Path) -> None:
+    class OfItsOwnMind(AttentionUNet):
+        def run(self, images: Tensor) -> NetworkOutput:
+            return super().run(images * float(np.random.default_rng().normal(images.mean().item())))
+
+    network = OfItsOwnMind(3, 2, 2, (4, 8), n_gates=0, norm="instance").eval()
+    with pytest.raises(InputError, match=r"fine\.onnx: PyTorch cannot export this network \(.+\); leave onnx out"):
+        write_file(network, tmp_path / "fine.onnx", {"random": torch.rand(1, 2, 8, 8, 8)})
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_left_of_a_refused_export(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,12 +175,20 @@ def _export(exportable: _Exportable, path: Path, sample: Tensor) -> bool:
                 verbose=False,
             )
         except Exception as error:
-            errors.append(str(error).strip().splitlines()[0])
+            errors.append(_first_cause(error))
             continue
         assert program is not None
         program.save(path)
         return shapes is not None
     raise InputError(f"{path.name}: PyTorch cannot export this network ({errors[-1]}); leave onnx out of formats")
+
+
+def _first_cause(error: BaseException) -> str:
+    """One line of the error that the others were raised for."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _open(path: Path) -> Any:
