@@ -9,7 +9,7 @@ import pytest
 
 from hngtv.commands.entry import BAD_INPUT, DONE, run_command
 from hngtv.errors import InputError
-from hngtv.export.package import Package, open_model
+from hngtv.export.package import Package, emptied, open_model
 from hngtv.volume.nifti import read_image
 from tests.export.conftest import Exported
 
@@ -115,14 +115,10 @@ def test_a_package_that_was_tampered_with_cannot_reach_files_elsewhere(exported:
     assert predict(root, exported, tmp_path / "mask.nii.gz") == BAD_INPUT
 
 
-def test_other_files_are_not_overwritten(
-    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    from hngtv.export.package import _emptied
-
     with pytest.raises(InputError, match="holds other files"):
-        _emptied(Package(tmp_path))
+        emptied(Package(tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 

@@ -39,7 +39,7 @@ def plain_copy(network: Network) -> Network:
     copied = copy.deepcopy(network)
     for layer in copied.modules():
         if type(layer) is Conv3d:
-            layer.__class__ = nn.Conv3d
+            layer.__class__ = nn.Conv3d  # pyright: ignore[reportAttributeAccessIssue]
     return copied
 
 
