@@ -70,8 +70,7 @@ def check_case(case: RawCase, needs_pet: bool = True) -> CheckedImages:
         raise InputError(f"case {case.case_id}: no PET file beside {case.ct}; add it or leave the case out")
     ct = _read(case, case.ct)
     check_finite(case, case.ct, ct.values)
-    if case.ct_offset:
-        ct = Image(ct.values + np.float32(case.ct_offset), ct.grid, ct.digest)
+    ct = in_hu(case, ct)
     pet, warnings = _no_pet(case, ct) if case.pet is None else _read_pet(case, case.pet, ct)
     check_ct(case, ct.values)
     if note := ct_window_note(ct.values):
@@ -85,6 +84,11 @@ def check_case(case: RawCase, needs_pet: bool = True) -> CheckedImages:
         None if target is None else target.digest,
         warnings,
     )
+
+
+def in_hu(case: RawCase, ct: Image) -> Image:
+    """The CT with the offset that `cases.csv` gives it."""
+    return Image(ct.values + np.float32(case.ct_offset), ct.grid, ct.digest) if case.ct_offset else ct
 
 
 def check_finite(case: RawCase, path: Path, values: NDArray) -> None:

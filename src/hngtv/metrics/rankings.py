@@ -142,7 +142,7 @@ def borda(ranks: Sequence[Values], ties: str = "average") -> Values:
 
 
 def _rank_2021(name: str, dice: Values, hd95_mm: Values) -> Ranking:
-    """Mean Dice and median HD95, whose ranks count alike."""
+    """Mean Dice and median HD95, whose ranks count alike. Source of the latter: our choice."""
     measures = {"mean_dice": dice.mean(axis=-1), "median_hd95_mm": np.median(hd95_mm, axis=-1)}
     ranks = [rank(measures["mean_dice"]), rank(measures["median_hd95_mm"], higher_is_better=False)]
     return _checked(Ranking(name, measures, borda(ranks, ties="min")))

@@ -1,5 +1,5 @@
-"""What the runs know of their predictions beside the scores: where the tumour was looked for, how sure the networks were,
-and what was outlined that is no tumour.
+"""What the runs know of their predictions beside the scores: where the tumour was looked for, how sure the networks
+were, and what was outlined that is no tumour.
 
 Runs of earlier versions lack some of it; what there is not is left out.
 """

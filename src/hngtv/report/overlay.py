@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from hngtv.cases.checks import in_hu
 from hngtv.cases.manifest import RawCase
 from hngtv.cases.store import pet_factor_of
 from hngtv.errors import InputError
@@ -83,7 +84,7 @@ def load_view(case: RawCase, prediction: Path | None = None, box: Box | None = N
     Raises:
         InputError: CT, PET or target cannot be read, or the target is not on the CT grid.
     """
-    ct = _read(case.ct)
+    ct = in_hu(case, _read(case.ct))
     pet = _read(case.pet) if case.pet else None
     if pet is not None:
         pet = Image(pet.values * np.float32(pet_factor_of(case)), pet.grid, pet.digest)
@@ -236,7 +237,8 @@ def _layers(view: CaseView) -> list[_Layer]:
     if view.target is not None:
         layers.append(_Layer("truth", view.target, TRUTH_COLOURS, "solid"))
     if view.prediction is not None:
-        layers.append(_Layer("prediction", view.prediction, PREDICTION_COLOURS, "dashed"))
+        style = "solid" if view.target is None else "dashed"
+        layers.append(_Layer("prediction", view.prediction, PREDICTION_COLOURS, style))
     return layers
 
 
