@@ -119,6 +119,9 @@ class Prediction:
         attention: Where asked for, gate name to alpha (X, Y, Z) in [0, 1] on the grid of the CT, 0 where the network
             did not look.
         against_truth: None where the truth is unknown.
+        probability: Of tumour of any kind, (X, Y, Z) in [0, 1] on the grid of the CT, 0 outside the ROIs, before any
+            clean-up; None unless asked for.
+        warnings: What is odd about the images, one line each.
     """
 
     labels: NDArray[np.uint8]
@@ -127,6 +130,8 @@ class Prediction:
     seconds: dict[str, float]
     attention: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     against_truth: AgainstTruth | None = None
+    probability: NDArray[np.float32] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def load_model(run_dir: Path) -> Model:
@@ -213,7 +218,9 @@ def load_weights(path: Path, network: Network, note: Callable[[bytes], None] = l
     return network
 
 
-def predict_case(model: Model, case: RawCase, with_attention: bool = False) -> Prediction:
+def predict_case(
+    model: Model, case: RawCase, with_attention: bool = False, with_probability: bool = False
+) -> Prediction:
     """Predict one case from its files.
 
     A missing PET counts as SUV 0 where the model was trained for that.
@@ -222,6 +229,7 @@ def predict_case(model: Model, case: RawCase, with_attention: bool = False) -> P
         model: From `load_model`.
         case: Its files.
         with_attention: Return the alphas of the gates too, which takes the network a second pass.
+        with_probability: Return the probability of tumour too.
     Raises:
         InputError: A file cannot be used, or the PET is missing and the model needs it; or nothing is found and
             `localiser.on_empty` is "fail".
@@ -241,7 +249,8 @@ def predict_case(model: Model, case: RawCase, with_attention: bool = False) -> P
     boxes = place_rois(finding.boxes, images.ct.grid.bounds(), model.settings.roi)
     rois = widen(boxes, model.settings.roi)
     clock.lap("locate")
-    probability = None if images.target is None else np.zeros(images.ct.grid.shape, np.float32)
+    needs_probability = with_probability or images.target is not None
+    probability = np.zeros(images.ct.grid.shape, np.float32) if needs_probability else None
     labels = segment(model, images, rois, probability)
     clock.lap("segment")
     attention = attend(model, images, rois) if with_attention else {}
@@ -252,8 +261,11 @@ def predict_case(model: Model, case: RawCase, with_attention: bool = False) -> P
     fold = "ensemble" if model.coarse else ""
     roi = Roi(case.case_id, localiser, fold, boxes, finding.confidence, covered, finding.reason)
     digests = _digests(model, case)
-    truth = None if probability is None else _hold_against_truth(images, boxes, rois, labels, probability)
-    return Prediction(labels, roi, digests, clock.seconds, attention, truth)
+    truth = None
+    if images.target is not None and probability is not None:
+        truth = _hold_against_truth(images, boxes, rois, labels, probability)
+    kept = probability if with_probability else None
+    return Prediction(labels, roi, digests, clock.seconds, attention, truth, kept, images.warnings)
 
 
 def _hold_against_truth(
@@ -301,6 +313,7 @@ def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: M
             "rois_mm": [[*box.lower_mm, *box.upper_mm] for box in roi.boxes],
             "confidence": roi.confidence,
             "reason": roi.reason,
+            "warnings": list(prediction.warnings),
             "seconds": {name: round(value, 3) for name, value in prediction.seconds.items()},
             "truth": None if truth is None else _truth_note(truth),
         },

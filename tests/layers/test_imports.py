@@ -15,7 +15,7 @@ LAYERS = (
     {"cases", "networks", "metrics"},
     {"localise", "training"},
     {"two_stage", "report"},
-    {"out_of_fold", "robustness", "error_budget", "gate_maps", "export"},
+    {"out_of_fold", "robustness", "error_budget", "gate_maps", "export", "delivery"},
     {"arm"},
     {"localisation"},
     {"commands"},

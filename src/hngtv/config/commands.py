@@ -81,6 +81,17 @@ class ImportSettings:
 
 
 @settings_group
+class CheckSettings:
+    """`hngtv check`: a page on the cases of a cohort."""
+
+    data: DataSettings
+    cases: Path | None = None
+    out: Path
+    estimate_shift: bool
+    n_workers: Annotated[int, Field(ge=0)]
+
+
+@settings_group
 class ConvertSettings:
     """`hngtv convert`: write cases in the layout of another tool."""
 
@@ -99,9 +110,14 @@ class PrepareSettings:
     n_workers: Annotated[int, Field(ge=0)]
 
 
+def _split(value: Any) -> Any:
+    """The items of a list that was typed without brackets."""
+    return value.strip("[]").replace(" ", "").split(",") if isinstance(value, str) else value
+
+
 @settings_group
 class PredictSettings:
-    """`hngtv predict`: segment one patient (ct, and pet if there is one) or many (cases)."""
+    """`hngtv predict`: segment one patient (ct, and pet if there is one) or many (cases, dicom)."""
 
     model: Path
     out: Path
@@ -110,15 +126,17 @@ class PredictSettings:
     cases: Path | None
     attention: bool
     n_threads: Annotated[int, Field(ge=0)]
+    dicom: Path | None = None
+    hide_ids: bool = False
+    formats: Annotated[tuple[Literal["nifti", "rtstruct", "seg", "pdf"], ...], BeforeValidator(_split)] = ("nifti",)
+    probability: bool = False
 
     def __post_init__(self) -> None:
-        if (self.cases is None) == (self.ct is None) or (self.ct is None and self.pet is not None):
-            raise ValueError("give either ct=FILE and pet=FILE, or cases=FOLDER_OR_CSV")
-
-
-def _split(value: Any) -> Any:
-    """The items of a list that was typed without brackets."""
-    return value.strip("[]").replace(" ", "").split(",") if isinstance(value, str) else value
+        given = [self.ct, self.cases, self.dicom]
+        if sum(path is not None for path in given) != 1 or (self.ct is None and self.pet is not None):
+            raise ValueError("give either ct=FILE and pet=FILE, or cases=FOLDER_OR_CSV, or dicom=FOLDER")
+        if self.dicom is None and (lost := [name for name in self.formats if name in ("rtstruct", "seg")]):
+            raise ValueError(f"formats={','.join(lost)} refers to the CT series it is made on; give dicom=FOLDER")
 
 
 @settings_group

@@ -237,7 +237,7 @@ def _layers(view: CaseView) -> list[_Layer]:
     if view.target is not None:
         layers.append(_Layer("truth", view.target, TRUTH_COLOURS, "solid"))
     if view.prediction is not None:
-        style = "solid" if view.target is None else "dashed"
+        style: LineStyle = "solid" if view.target is None else "dashed"
         layers.append(_Layer("prediction", view.prediction, PREDICTION_COLOURS, style))
     return layers
 

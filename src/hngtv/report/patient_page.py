@@ -3,6 +3,7 @@
 It names the patient by the case id alone.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from numpy.typing import NDArray
 
 from hngtv.cases.manifest import RawCase
 from hngtv.localise.roi_table import Roi
@@ -37,13 +39,14 @@ ALERT_COLOUR, QUIET_COLOUR = "#b00020", "#555555"
 LEFT, RIGHT = 0.07, 0.93
 COLUMNS = ("", "pieces", "volume, mL", "SUVmax", "SUVmean", "SUVpeak", "MTV, mL", "TLG, SUV x mL")
 TERMS = (
-    f"Volume: of the mask on the CT. SUV: by body weight, on the PET's own voxels whose centre lies in the mask. SUVpeak: "
-    f"highest mean in a\nsphere of {PEAK_ML:g} mL around any voxel of the mask. MTV: voxels with at least "
-    f"{MTV_SHARE:.0%} of the SUVmax of their own piece. TLG: SUV summed over\nthat volume. Confidence: mean probability, "
-    "from 0 to 1, of stage 1 inside what it found; it is not a probability that the outline is right."
+    "Volume: of the mask on the CT. SUV: by body weight, on the PET's own voxels whose centre lies in the mask. "
+    f"SUVpeak: highest mean in a sphere of {PEAK_ML:g} mL around any voxel of the mask. MTV: voxels with at least "
+    f"{MTV_SHARE:.0%} of the SUVmax of their own piece. TLG: SUV summed over that volume. Confidence: mean "
+    "probability, from 0 to 1, of stage 1 inside what it found; it does not say how likely the outline is right."
 )
-MAX_NOTES = 5
-LETTERS_A_LINE = 105
+N_AXIAL = 4
+MAX_NOTES = 3
+LETTERS_A_LINE, LETTERS_A_NOTE = 105, 120
 
 
 def write_patient_page(
@@ -78,13 +81,16 @@ def draw_patient_page(
     figure.text(LEFT, 0.965, f"Case {plain(case.case_id)}", fontsize=17, weight="bold", va="top")
     figure.text(RIGHT, 0.96, "Predicted gross tumour volume", fontsize=11, color=QUIET_COLOUR, va="top", ha="right")
     figure.text(LEFT, 0.935, NOTICE, fontsize=9.5, color=ALERT_COLOUR, weight="bold", va="top")
-    spec = figure.add_gridspec(1, 1, left=LEFT, right=RIGHT, top=0.905, bottom=0.475)
-    _draw_pictures(figure, spec[0], view)
-    _write_legend(figure, view, 0.462)
-    _draw_table(figure, uptake_rows(view), 0.33)
-    bottom = _write_notes(figure, [*_alerts(roi, view), *notes], 0.315)
-    _write_facts(figure, {"stage 1": _stage_1(roi), **facts}, bottom - 0.008)
-    figure.text(LEFT, 0.03, TERMS, fontsize=6.5, color=QUIET_COLOUR, va="bottom", linespacing=1.4)
+    spec = figure.add_gridspec(
+        2, 1, left=LEFT, right=RIGHT, top=0.91, bottom=0.355, height_ratios=(41, 15), hspace=0.02
+    )
+    _draw_planes(figure, spec[0], view)
+    _draw_axials(figure, spec[1], view)
+    _write_legend(figure, view, 0.343)
+    _draw_table(figure, uptake_rows(view), 0.325)
+    bottom = _write_notes(figure, [*_alerts(roi, view), *notes], 0.225)
+    _write_facts(figure, {"stage 1": _stage_1(roi), **facts}, bottom - 0.006)
+    figure.text(LEFT, 0.025, _wrapped(TERMS, 160), fontsize=6.2, color=QUIET_COLOUR, va="bottom", linespacing=1.4)
     return figure
 
 
@@ -93,25 +99,25 @@ def uptake_rows(view: CaseView) -> list[list[str]]:
     if view.prediction is None:
         return []
     found = [label for label in LABEL_NAMES if (view.prediction == label).any()]
-    masks = {LABEL_NAMES[label]: view.prediction == label for label in LABEL_NAMES}
+    parts = {name: np.where(view.prediction == label, view.prediction, 0) for label, name in LABEL_NAMES.items()}
     if len(found) > 1:
-        masks["both"] = view.prediction > 0
-    return [[name, *_cells(mask, view)] for name, mask in masks.items()]
+        parts["both"] = view.prediction
+    return [[name, *_cells(labels, view)] for name, labels in parts.items()]
 
 
-def _cells(mask: np.ndarray, view: CaseView) -> list[str]:
-    n_pieces = len(components(mask))
+def _cells(labels: NDArray, view: CaseView) -> list[str]:
+    n_pieces = sum(len(components(labels == label)) for label in LABEL_NAMES)
     if not n_pieces:
         return ["none", *["-"] * (len(COLUMNS) - 2)]
-    cells = [str(n_pieces), f"{int(mask.sum()) * view.ct.grid.voxel_ml:.1f}"]
-    uptake = None if view.pet is None else measure_uptake(mask, view.ct.grid, view.pet.values, view.pet.grid)
+    cells = [str(n_pieces), f"{int((labels > 0).sum()) * view.ct.grid.voxel_ml:.1f}"]
+    uptake = None if view.pet is None else measure_uptake(labels, view.ct.grid, view.pet.values, view.pet.grid)
     if uptake is None:
         return [*cells, *["-"] * (len(COLUMNS) - 1 - len(cells))]
     suvs = [f"{value:.1f}" for value in (uptake.suv_max, uptake.suv_mean, uptake.suv_peak)]
     return [*cells, *suvs, f"{uptake.mtv_ml:.1f}", f"{uptake.tlg_ml:.0f}"]
 
 
-def _draw_pictures(figure: Figure, place: SubplotSpec, view: CaseView) -> None:
+def _draw_planes(figure: Figure, place: SubplotSpec, view: CaseView) -> None:
     """CT above and CT with PET below, on three planes; the slices are those with most of the outline."""
     region, centre = view_region(view), central_voxel(view)
     sizes = [(region[a].stop - region[a].start) * view.ct.grid.spacing_mm[a] for a in range(3)]
@@ -125,11 +131,33 @@ def _draw_pictures(figure: Figure, place: SubplotSpec, view: CaseView) -> None:
             draw_slice(axis, view, plane, centre[PLANES[plane][2]], region, layer)
 
 
+def _draw_axials(figure: Figure, place: SubplotSpec, view: CaseView) -> None:
+    """Axial slices through all of the outline, from its lower to its upper end."""
+    region = view_region(view)
+    grid = place.subgridspec(1, N_AXIAL, wspace=0.03)
+    for column, index in enumerate(_axial_indices(view)):
+        axis = figure.add_subplot(grid[0, column])
+        draw_slice(axis, view, "axial", index, region, "pet")
+        for letter in [text for text in axis.texts if text.get_text() == "A"]:
+            letter.remove()  # in so small a picture it would lie on the slice's place
+
+
+def _axial_indices(view: CaseView) -> list[int]:
+    """Evenly spaced among the slices that hold an outline; among those shown, if none does."""
+    filled = np.flatnonzero(view.prediction.any(axis=(0, 1))) if view.prediction is not None else np.empty(0, int)
+    if not len(filled):
+        filled = np.arange(view_region(view)[2].start, view_region(view)[2].stop)
+    middles = (np.arange(N_AXIAL) + 0.5) / N_AXIAL * len(filled)
+    return [int(filled[int(middle)]) for middle in middles]
+
+
 def _write_legend(figure: Figure, view: CaseView, top: float) -> None:
     left = LEFT
     for label, name in LABEL_NAMES.items():
         if view.prediction is not None and (view.prediction == label).any():
-            figure.text(left, top, f"\N{EM DASH} {name}", color=PREDICTION_COLOURS[label], fontsize=9, weight="bold", va="top")
+            figure.text(
+                left, top, f"\N{EM DASH} {name}", color=PREDICTION_COLOURS[label], fontsize=9, weight="bold", va="top"
+            )
             left += 0.09
     level, width = sum(CT_WINDOW_HU) / 2, CT_WINDOW_HU[1] - CT_WINDOW_HU[0]
     window = f"CT level {level:.0f}, width {width:.0f} HU"
@@ -138,15 +166,17 @@ def _write_legend(figure: Figure, view: CaseView, top: float) -> None:
     figure.text(RIGHT, top, f"{window}; the patient's right is on the left", fontsize=7.5, va="top", ha="right")
 
 
-def _draw_table(figure: Figure, rows: Sequence[Sequence[str]], bottom: float) -> None:
-    axis = figure.add_axes((LEFT, bottom, RIGHT - LEFT, 0.11))
+def _draw_table(figure: Figure, rows: Sequence[Sequence[str]], top: float) -> None:
+    height = 0.022 * (len(rows) + 1)
+    axis = figure.add_axes((LEFT, top - height, RIGHT - LEFT, height))
     axis.axis("off")
     if not rows:
         return
-    table = axis.table([list(row) for row in rows], colLabels=COLUMNS, loc="upper left", cellLoc="right", edges="horizontal")
+    table = axis.table(
+        [list(row) for row in rows], colLabels=COLUMNS, bbox=(0, 0, 1, 1), cellLoc="right", edges="horizontal"
+    )
     table.auto_set_font_size(False)
     table.set_fontsize(9)
-    table.scale(1, 1.45)
     for (row, column), cell in table.get_celld().items():
         cell.set_edgecolor("#bbbbbb")
         if row == 0 or column == 0:
@@ -157,7 +187,8 @@ def _draw_table(figure: Figure, rows: Sequence[Sequence[str]], bottom: float) ->
 
 def _stage_1(roi: Roi) -> str:
     n, what = len(roi.boxes), "region" if len(roi.boxes) == 1 else "regions"
-    return f"{roi.localiser}: {roi.reason}, confidence {roi.confidence:.2f}, {n} {what} of {roi.volume_ml:.0f} mL in all"
+    reason = roi.reason.replace("fallback:", "fallback, ")
+    return f"{roi.localiser}: {reason}, confidence {roi.confidence:.2f}, {n} {what} of {roi.volume_ml:.0f} mL"
 
 
 def _alerts(roi: Roi, view: CaseView) -> list[str]:
@@ -165,7 +196,8 @@ def _alerts(roi: Roi, view: CaseView) -> list[str]:
     if view.prediction is None or not view.prediction.any():
         alerts.append("Nothing was outlined. This does not say that there is no tumour.")
     if roi.is_fallback:
-        alerts.append(f"Stage 1 did not find the tumour ({roi.reason}); what is outlined rests on a fallback.")
+        why = roi.reason.removeprefix("fallback:")
+        alerts.append(f"Stage 1 did not find the tumour ({why}); what is outlined rests on its fallback.")
     if view.pet is None:
         alerts.append("There was no PET: it was taken as SUV 0 everywhere, and no uptake is given.")
     return alerts
@@ -173,8 +205,11 @@ def _alerts(roi: Roi, view: CaseView) -> list[str]:
 
 def _write_notes(figure: Figure, notes: Sequence[str], top: float) -> float:
     """Warnings in red, each cut to its lines; returns where they end."""
-    for note in list(dict.fromkeys(notes))[:MAX_NOTES]:
-        lines = _wrapped(f"Warning: {note}")
+    notes = list(dict.fromkeys(notes))
+    if len(notes) > MAX_NOTES:
+        notes = [*notes[: MAX_NOTES - 1], f"and {len(notes) - MAX_NOTES + 1} more in the JSON file beside the mask"]
+    for note in notes:
+        lines = _wrapped(f"Warning: {note}", LETTERS_A_NOTE)
         figure.text(LEFT, top, lines, fontsize=8, color=ALERT_COLOUR, va="top", linespacing=1.3)
         top -= 0.0145 * (lines.count("\n") + 1)
     return top
@@ -183,12 +218,10 @@ def _write_notes(figure: Figure, notes: Sequence[str], top: float) -> float:
 def _write_facts(figure: Figure, facts: Mapping[str, str], top: float) -> None:
     for name, text in facts.items():
         lines = _wrapped(text)
-        figure.text(LEFT, top, name, fontsize=8, weight="bold", va="top")
+        figure.text(LEFT, top, name, fontsize=8, weight="bold", va="top", linespacing=1.3)
         figure.text(LEFT + 0.1, top, lines, fontsize=8, va="top", linespacing=1.3)
         top -= 0.0145 * (lines.count("\n") + 1)
 
 
-def _wrapped(text: str) -> str:
-    import textwrap
-
-    return plain("\n".join(textwrap.wrap(" ".join(text.split()), LETTERS_A_LINE)))
+def _wrapped(text: str, n_letters: int = LETTERS_A_LINE) -> str:
+    return plain("\n".join(textwrap.wrap(" ".join(text.split()), n_letters)))

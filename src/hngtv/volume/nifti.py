@@ -105,15 +105,29 @@ def write_moved(path: Path, reference: Path, motion: NDArray[np.float64]) -> Non
 
 def _write_like(path: Path, values: NDArray, reference: Path) -> None:
     source, _ = _load(reference)
-    from_ras = nib.orientations.ornt_transform(
-        nib.orientations.axcodes2ornt("RAS"), nib.orientations.io_orientation(source.affine)
-    )
-    voxels = nib.orientations.apply_orientation(values, from_ras)
+    voxels = from_ras(values, source.affine)
     header = source.header.copy()
     header.set_data_dtype(values.dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, 0
     save_nifti(path, nib.Nifti1Image(voxels, source.affine, header))
+
+
+def from_ras(values: NDArray, affine: NDArray) -> NDArray:
+    """Values (X, Y, Z) in RAS order, turned to the order of an array with this 4 x 4 affine."""
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.io_orientation(affine)
+    )
+    return nib.orientations.apply_orientation(values, turn)
+
+
+def as_ras(grid: Grid) -> Grid:
+    """The same voxels in RAS order, as `read_image` gives them."""
+    turn = nib.orientations.io_orientation(grid.matrix)
+    shape = [0, 0, 0]
+    for n, axis in zip(grid.shape, turn[:, 0].astype(int), strict=True):
+        shape[axis] = n
+    return Grid.from_array(tuple(shape), grid.matrix @ nib.orientations.inv_ornt_aff(turn, grid.shape))
 
 
 def save_nifti(path: Path, image: nib.Nifti1Image) -> None:

@@ -6,12 +6,14 @@ What each kind of bad input gets stands in docs/dicom.md. pydicom and highdicom 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from hngtv.cases.manifest import RawCase
 from hngtv.errors import InputError
 
 if TYPE_CHECKING:
+    from hngtv.cases.dicom.convert import Converted
     from hngtv.cases.dicom.names import DicomChoices
 
 MAGIC = b"DICM"
@@ -37,13 +39,25 @@ def convert_patients(source: Path, out: Path, choices: "DicomChoices | None" = N
     Raises:
         InputError: `source` is no folder, `out` cannot be written, or pydicom is not installed.
     """
+    return _converter(source).convert_patients(source, out, choices)
+
+
+def convert_scans(
+    source: Path, out: Path, choices: "DicomChoices | None" = None
+) -> "tuple[list[Converted], list[str]]":
+    """As `convert_patients`, with the series of each case."""
+    return _converter(source).convert_scans(source, out, choices)
+
+
+def _converter(source: Path) -> ModuleType:
+    """The module that converts, which needs pydicom."""
     try:
         from hngtv.cases.dicom import convert
     except ModuleNotFoundError as error:
         if error.name not in ("pydicom", "highdicom", "skimage"):
             raise
         raise InputError(f"{source} is DICOM, and {error.name} is not installed: pip install 'hngtv[dicom]'") from None
-    return convert.convert_patients(source, out, choices)
+    return convert
 
 
 def _first_files(folder: Path) -> Iterator[Path]:

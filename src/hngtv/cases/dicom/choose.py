@@ -128,6 +128,8 @@ def _longest(series: Sequence[Series]) -> Series:
     return max(series, key=lambda one: (len(one.paths), one.uid))
 
 
-def lone_outlines(files: Sequence[OutlineFile]) -> str:
+def lone_outlines(series: Sequence[Series]) -> str:
     """Why a patient with nothing but outlines cannot be used."""
-    return f"has outlines ({', '.join(shown(file.path) for file in files)}) and no CT under its PatientID (0010,0020)"
+    return (
+        f"has outlines ({', '.join(shown(one.paths[0]) for one in series)}) and no CT under its PatientID (0010,0020)"
+    )

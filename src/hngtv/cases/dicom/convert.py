@@ -1,8 +1,8 @@
 """Patients of a DICOM tree written as cases, each whole or not at all."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,23 @@ RECORD_NAME = "dicom.json"
 READERS = {"rtstruct": read_rtstruct, "seg": read_seg}
 
 
+@dataclass(frozen=True)
+class Converted:
+    """A finished case, the series it was made of, and what is said in its record of how the PET became SUV."""
+
+    case: RawCase
+    scan: Scan
+    suv: Mapping[str, Any] | None
+
+
 def convert_patients(source: Path, out: Path, choices: DicomChoices | None = None) -> tuple[list[RawCase], list[str]]:
     """See `hngtv.cases.dicom.convert_patients`."""
+    converted, lines = convert_scans(source, out, choices)
+    return [one.case for one in converted], lines
+
+
+def convert_scans(source: Path, out: Path, choices: DicomChoices | None = None) -> tuple[list[Converted], list[str]]:
+    """As `convert_patients`, with the series of each case."""
     choices = choices or DicomChoices()
     with quiet_pydicom():
         tree = find_series(source, out.resolve())
@@ -42,23 +57,23 @@ def convert_patients(source: Path, out: Path, choices: DicomChoices | None = Non
         sweep_temporaries(make_folder(out))
         ids = _case_ids(tree.patients, choices.hide_ids)
         faults = find_split_patients(tree.patients, ids)
-        cases, lines, told = [], list(tree.lines), set()
+        converted, lines, told = [], list(tree.lines), set()
         for patient in tqdm(tree.patients, desc="converting", unit="patient", disable=None):
             series = tree.patients[patient]
             try:
                 _check_beside(tree, series, told)
                 if patient in faults:
                     raise InputError(faults[patient])
-                case, warnings = _convert(series, out / ids[patient], choices)
+                one, warnings = _convert(series, out / ids[patient], choices)
             except InputError as error:
                 lines.append(f"case {ids[patient]}: {error}")
             except (OSError, MemoryError) as error:
                 lines.append(f"case {ids[patient]}: {type(error).__name__}: {error}")
             else:
-                cases.append(case)
-                lines += [f"warning: case {case.case_id}: {line}" for line in warnings]
+                converted.append(one)
+                lines += [f"warning: case {ids[patient]}: {line}" for line in warnings]
         lines += [line for folder, damaged in tree.damaged.items() if folder not in told for line in damaged]
-    return cases, lines
+    return converted, lines
 
 
 def _case_ids(patients: Sequence[str] | dict[str, Any], hide: bool) -> dict[str, str]:
@@ -80,10 +95,10 @@ def _check_beside(tree: Tree, series: Sequence[Series], told: set[Path]) -> None
         raise InputError(f"a file beside its own may be one of its slices: {first}{more}")
 
 
-def _convert(series: Sequence[Series], folder: Path, choices: DicomChoices) -> tuple[RawCase, tuple[str, ...]]:
-    files = _read_outlines(series)
+def _convert(series: Sequence[Series], folder: Path, choices: DicomChoices) -> tuple[Converted, tuple[str, ...]]:
+    files = [] if choices.without_outlines else _read_outlines(series)
     if {one.kind for one in series}.isdisjoint(("ct", "pet")):
-        raise InputError(lone_outlines(files))
+        raise InputError(lone_outlines(series))
     scan = choose_scan(series, files, choices.patterns)
     paths = _paths_of(scan)
     key = _key(paths, choices)
@@ -92,7 +107,7 @@ def _convert(series: Sequence[Series], folder: Path, choices: DicomChoices) -> t
         record = _write(scan, folder, choices.patterns, key)
     pet, target = (_if_file(folder / f"{name}.nii.gz") for name in ("pet", "gtv"))
     case = RawCase(folder.name, "", folder / "ct.nii.gz", pet, target)
-    return case, (*scan.warnings, *record["warnings"])
+    return Converted(case, scan, record.get("pet", {}).get("suv")), (*scan.warnings, *record["warnings"])
 
 
 def _read_outlines(series: Sequence[Series]) -> list[OutlineFile]:

@@ -50,10 +50,12 @@ class DicomChoices:
     Attributes:
         patterns: Which names mean GTVp and GTVn.
         hide_ids: Make case ids of a digest instead of the patient id.
+        without_outlines: Leave RTSTRUCT and SEG files alone, as for patients to predict.
     """
 
     patterns: OutlinePatterns = field(default_factory=OutlinePatterns)
     hide_ids: bool = False
+    without_outlines: bool = False
 
 
 def plain_name(name: str) -> str:
