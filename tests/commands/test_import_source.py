@@ -127,7 +127,10 @@ def test_a_patient_twice_under_two_names_is_told(tmp_path: Path, capsys: pytest.
     write_manifest(tmp_path / "list.csv", [cases[0], replace(cases[1], split="test")])
     assert run_command(["import", f"source={tmp_path / 'list.csv'}"]) == 0
     error = capsys.readouterr().err
-    assert "case b: its CT has the same voxels as that of a, and they are in train and test; leave one of them" in error
+    told = (
+        "case b: its CT and PET have the same voxels as those of a, and they are in train and test; leave one of them"
+    )
+    assert told in error
     assert error.count("case b") == 1
 
 

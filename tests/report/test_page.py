@@ -9,8 +9,9 @@ from hngtv.cases.manifest import RawCase
 from hngtv.commands.compare import build_comparison
 from hngtv.report.browse import case_table, pick_cases
 from hngtv.report.charts import load_curves
-from hngtv.report.page import MAX_FAILURES_SHOWN, policy_of, render_report
+from hngtv.report.page import MAX_FAILURES_SHOWN, render_report
 from hngtv.report.runs import find_runs, read_run
+from hngtv.report.stand_alone import policy_of
 from hngtv.report.words import format_count, format_interval, format_number, format_signed
 from tests.conftest import write_fake_run
 

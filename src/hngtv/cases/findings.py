@@ -29,6 +29,15 @@ class Finding:
     severity: Severity
     text: str
 
+    @property
+    def parts(self) -> tuple[str, str]:
+        """What was got, and what was expected or can be done ("" if that is not said), without the name of the case.
+
+        Texts are written so: the case, what was got, a semicolon, the rest.
+        """
+        got, _, rest = self.text.removeprefix(f"case {self.case_id}: ").partition("; ")
+        return got, rest
+
 
 @dataclass(frozen=True)
 class CaseFacts:
@@ -40,6 +49,7 @@ class CaseFacts:
         suv_max: Largest value of the PET.
         gtvp_ml, gtvn_ml: Volume of each class.
         n_gtvp, n_gtvn: Number of its components, voxels that share a corner counted as joined.
+        lesions_gtvp_ml, lesions_gtvn_ml: Volume of each component, the largest first.
         shift_mm: How far the PET lies off the CT, where that was estimated.
         contents: Digest of the voxels of CT and PET.
     """
@@ -57,6 +67,8 @@ class CaseFacts:
     gtvn_ml: float | None
     n_gtvp: int | None
     n_gtvn: int | None
+    lesions_gtvp_ml: str = ""
+    lesions_gtvn_ml: str = ""
     shift_mm: float | None = None
     contents: tuple[str, str] = field(default=("", ""), repr=False)
 
@@ -64,11 +76,13 @@ class CaseFacts:
 def measure_case(case: RawCase, images: CheckedImages, shift_mm: float | None = None) -> CaseFacts:
     """The facts of a case that passed its checks."""
     ct, pet = images.ct, images.pet
-    volumes, counts = {}, {}
+    volumes: dict[str, float] = {}
+    lesions: dict[str, list[float]] = {}
     for name, label in CLASSES.items() if images.target is not None else ():
         mask = images.target == label
         volumes[name] = round(float(mask.sum()) * ct.grid.voxel_ml, 3)
-        counts[name] = len(components(mask))
+        sizes = (int(voxels.sum()) * ct.grid.voxel_ml for _, voxels in components(mask))
+        lesions[name] = sorted(sizes, reverse=True)
     return CaseFacts(
         case.case_id,
         case.centre,
@@ -81,29 +95,52 @@ def measure_case(case: RawCase, images: CheckedImages, shift_mm: float | None = 
         round(float(pet.values.max()), 2),
         gtvp_ml=volumes.get("GTVp"),
         gtvn_ml=volumes.get("GTVn"),
-        n_gtvp=counts.get("GTVp"),
-        n_gtvn=counts.get("GTVn"),
+        n_gtvp=len(lesions["GTVp"]) if lesions else None,
+        n_gtvn=len(lesions["GTVn"]) if lesions else None,
+        lesions_gtvp_ml=" ".join(f"{ml:.3f}" for ml in lesions.get("GTVp", ())),
+        lesions_gtvn_ml=" ".join(f"{ml:.3f}" for ml in lesions.get("GTVn", ())),
         shift_mm=None if shift_mm is None else round(shift_mm, 1),
         contents=(_digest(ct.values), _digest(pet.values)),
     )
 
 
-def cohort_findings(facts: Sequence[CaseFacts]) -> list[Finding]:
-    """Duplicates by content, and classes that are empty in some cases."""
-    found = {}
+@dataclass(frozen=True)
+class Duplicate:
+    """A case with voxels of an earlier one (by id): `kinds` says whether those of CT, PET or both."""
+
+    case_id: str
+    first_id: str
+    kinds: tuple[str, ...]
+    is_across_splits: bool
+
+
+def find_duplicates(facts: Sequence[CaseFacts]) -> list[Duplicate]:
+    """Pairs with the same voxels, whatever their files are named."""
+    kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
+    ordered = sorted(facts, key=lambda fact: fact.case_id)
+    splits = {fact.case_id: fact.split for fact in ordered}
     for place, kind in enumerate(("CT", "PET")):
         same = defaultdict(list)
-        for fact in sorted(facts, key=lambda fact: fact.case_id):
-            same[fact.contents[place]].append(fact)
+        for fact in ordered:
+            same[fact.contents[place]].append(fact.case_id)
         for first, *others in same.values():
             for other in others:
-                apart = ", and they are in train and test" if other.split != first.split else ""
-                text = (
-                    f"case {other.case_id}: its {kind} has the same voxels as that of {first.case_id}{apart}; "
-                    "leave one of them out, or a patient is trained on and tested"
-                )
-                found.setdefault(other.case_id, Finding(other.case_id, "warning", text))
-    return [*found.values(), *_empty_classes(facts)]
+                kinds[other, first].append(kind)
+    return [
+        Duplicate(other, first, tuple(found), splits[other] != splits[first]) for (other, first), found in kinds.items()
+    ]
+
+
+def cohort_findings(facts: Sequence[CaseFacts]) -> list[Finding]:
+    """Duplicates by content, and classes that are empty in some cases."""
+    return [*map(_of_duplicate, find_duplicates(facts)), *_empty_classes(facts)]
+
+
+def _of_duplicate(pair: Duplicate) -> Finding:
+    apart = ", and they are in train and test" if pair.is_across_splits else ""
+    got = "has the same voxels as that" if len(pair.kinds) == 1 else "have the same voxels as those"
+    text = f"case {pair.case_id}: its {' and '.join(pair.kinds)} {got} of {pair.first_id}{apart}"
+    return Finding(pair.case_id, "warning", f"{text}; leave one of them out, or a patient is trained on and tested")
 
 
 def _empty_classes(facts: Sequence[CaseFacts]) -> list[Finding]:
@@ -118,16 +155,32 @@ def _empty_classes(facts: Sequence[CaseFacts]) -> list[Finding]:
     return found
 
 
-def centre_lines(facts: Sequence[CaseFacts]) -> list[str]:
-    """A line of text for each centre: training and test cases, and those with a target."""
-    rows = sorted({fact.centre for fact in facts})
+@dataclass(frozen=True)
+class CentreCounts:
+    """Good cases of a centre (empty if unknown): to train on, to test on, and those with a target."""
+
+    centre: str
+    n_train: int
+    n_test: int
+    n_with_target: int
+
+
+def count_centres(facts: Sequence[CaseFacts]) -> list[CentreCounts]:
+    """In alphabetical order."""
     counts = Counter((fact.centre, fact.split) for fact in facts)
     targets = Counter(fact.centre for fact in facts if fact.gtvp_ml is not None)
-    width = max([len(centre or "unknown") for centre in rows], default=0)
+    centres = sorted({fact.centre for fact in facts})
+    return [CentreCounts(name, counts[name, "train"], counts[name, "test"], targets[name]) for name in centres]
+
+
+def centre_lines(facts: Sequence[CaseFacts]) -> list[str]:
+    """A line of text for each centre."""
+    rows = count_centres(facts)
+    width = max([len(row.centre or "unknown") for row in rows], default=0)
     return [
-        f"  {centre or 'unknown':<{width}}  train {counts[centre, 'train']:>4}  test {counts[centre, 'test']:>4}  "
-        f"with target {targets[centre]:>4}"
-        for centre in rows
+        f"  {row.centre or 'unknown':<{width}}  train {row.n_train:>4}  test {row.n_test:>4}  "
+        f"with target {row.n_with_target:>4}"
+        for row in rows
     ]
 
 

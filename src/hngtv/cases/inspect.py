@@ -41,6 +41,11 @@ def inspect_case(case: RawCase, plan: InspectPlan) -> Inspected:
     Raises:
         InputError: The case cannot be used, in one line.
     """
+    return inspect_images(case, plan)[0]
+
+
+def inspect_images(case: RawCase, plan: InspectPlan) -> tuple[Inspected, CheckedImages]:
+    """As `inspect_case`, with the images, which are as they were before any correction."""
     case, images, findings = _settle(case) if plan.settles_units else (case, check_case(case), [])
     findings += [Finding(case.case_id, "warning", text) for text in images.warnings]
     shift = None
@@ -49,7 +54,7 @@ def inspect_case(case: RawCase, plan: InspectPlan) -> Inspected:
     facts = measure_case(case, images, None if shift is None else shift.length_mm)
     if shift is not None and shift.length_mm >= SHIFT_WARNING_MM:
         case = _correct(case, shift, plan.corrected, findings)
-    return Inspected(case, facts, tuple(findings))
+    return Inspected(case, facts, tuple(findings)), images
 
 
 def _settle(case: RawCase) -> tuple[RawCase, CheckedImages, list[Finding]]:

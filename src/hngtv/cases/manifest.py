@@ -104,14 +104,9 @@ def load_cases(source: Path, layout: FolderLayout | None = None) -> list[RawCase
     Raises:
         InputError: Nothing that is known, or files that must be imported first (DICOM, 4D images).
     """
-    from hngtv.cases.layouts import recognise  # the layouts are made of what stands here
+    from hngtv.cases.layouts import recognise_written  # the layouts are made of what stands here
 
-    found = recognise(source, layout)
-    if found.write is not None:
-        raise InputError(
-            f"{source} is {found.layout}, whose images must be written as NIfTI first: "
-            f"hngtv import source={source} out=NEW_FOLDER/cases.csv"
-        )
+    found = recognise_written(source, layout)
     for note in found.notes:
         logger.warning("%s", note)
     return list(found.cases)

@@ -1,24 +1,19 @@
 """From the files of a case to its two grids in the store."""
 
 import logging
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hngtv.cases.checks import LABELS, OUTSIDE_CT_HU, CheckedImages, check_case
 from hngtv.cases.manifest import RawCase
+from hngtv.cases.processes import map_cases
 from hngtv.cases.store import (
     LEVELS,
     RECORD_NAME,
@@ -125,37 +120,13 @@ def prepare_cases(
             missing.append(case)
         else:
             results[case.case_id] = found
-    for case_id, result in _prepare_missing(missing, folder, grids, n_workers):
-        results[case_id] = result
+    work = partial(_prepare_or_fail, folder=folder, grids=grids)
+    for case, result in map_cases(work, missing, n_workers, _killed, "preparing"):
+        results[case.case_id] = result
         for warning in result.warnings if isinstance(result, PreparedCase) else ():
             logger.warning(warning)
     ordered = [results[case.case_id] for case in cases]
     return [r for r in ordered if isinstance(r, PreparedCase)], [r for r in ordered if isinstance(r, Failure)]
-
-
-def _prepare_missing(
-    cases: Sequence[RawCase], folder: Path, grids: GridSettings, n_workers: int
-) -> Iterator[tuple[str, PreparedCase | Failure]]:
-    """Prepare cases here or in worker processes, with a progress bar on a terminal."""
-    with tqdm(total=len(cases), desc="preparing", unit="case", disable=None if cases else True) as bar:
-        if n_workers <= 1 or len(cases) <= 1:
-            for case in cases:
-                yield case.case_id, _prepare_or_fail(case, folder, grids)
-                bar.update()
-            return
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(n_workers, len(cases)), spawn, initializer=_follow_parent) as pool:
-            jobs = {pool.submit(_prepare_or_fail, case, folder, grids): case for case in cases}
-            try:
-                for job in as_completed(jobs):
-                    case = jobs[job]
-                    yield (
-                        case.case_id,
-                        _killed(case) if isinstance(job.exception(), BrokenProcessPool) else job.result(),
-                    )
-                    bar.update()
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _prepare_or_fail(case: RawCase, folder: Path, grids: GridSettings) -> PreparedCase | Failure:
@@ -239,16 +210,3 @@ def _killed(case: RawCase) -> Failure:
         f"case {case.case_id}: a worker process was killed, most likely for lack of memory; "
         "run hngtv prepare with n_workers=1",
     )
-
-
-def _follow_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent, and end with it: a worker of a killed one would wait forever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_after_parent, daemon=True).start()
-
-
-def _exit_after_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

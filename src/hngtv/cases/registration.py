@@ -137,6 +137,11 @@ def _as_sitk(values: NDArray, grid: Grid) -> Any:
     return image
 
 
+def require_library() -> None:
+    """Raise InputError, with what to install, if no shift can be estimated here."""
+    _import_sitk()
+
+
 def _import_sitk() -> Any:
     try:
         import SimpleITK

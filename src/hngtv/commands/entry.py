@@ -34,6 +34,7 @@ COMMANDS = {
     "phantom": Command("phantom", "PhantomSettings", "write a phantom head-and-neck PET/CT cohort"),
     "embed": Command("embed", "EmbedSettings", "set the lesions of cropped cases into long phantom scans"),
     "import": Command("import_cases", "ImportSettings", "recognise a folder of patients, check it, write cases.csv"),
+    "check": Command("check", "CheckSettings", "check a cohort: a page with findings and pictures of every case"),
     "convert": Command("convert", "ConvertSettings", "write cases as nnU-Net raw, with the same folds"),
     "prepare": Command("prepare", "PrepareSettings", "resample cases into the prepared store"),
     "run": Command("run", "RunSettings", "train and score one arm on one fold (-m: many)"),

@@ -31,6 +31,7 @@ from hngtv.cases.findings import Finding, centre_lines, cohort_findings, write_f
 from hngtv.cases.inspect import Inspected, InspectPlan, inspect_case
 from hngtv.cases.layouts import Recognised, recognise
 from hngtv.cases.manifest import MANIFEST_NAME, FolderLayout, RawCase, find_cases, read_manifest, write_manifest
+from hngtv.commands.log import tell
 from hngtv.config import ImportSettings
 from hngtv.errors import CasesFailedError, InputError
 from hngtv.run_folder import make_folder
@@ -63,7 +64,7 @@ def run(settings: ImportSettings) -> None:
     findings += [*bad, *(finding for one in inspected for finding in one.findings)]
     facts = [one.facts for one in inspected]
     for finding in (of_all := cohort_findings(facts)):
-        _tell(finding)
+        tell(finding)
     if is_kept:
         print(f"{len(inspected)} of {n_cases} cases of {out} are good; the file was left as it is")
         _tell_unlisted(cases, data.root, layout)
@@ -107,7 +108,7 @@ def _cases_of(found: Recognised, out: Path) -> tuple[list[RawCase], list[Finding
             told = line.removeprefix(WARNING)
             findings.append(Finding("", "error" if told == line else "warning", told))
     for finding in findings:
-        _tell(finding)
+        tell(finding)
     if not cases:
         raise InputError(f"no case could be written from {found.layout}; the lines above say why")
     return cases, findings
@@ -121,17 +122,12 @@ def _inspect_all(cases: Sequence[RawCase], plan: InspectPlan) -> tuple[list[Insp
             inspected = inspect_case(case, plan)
         except InputError as error:
             bad.append(Finding(case.case_id, "error", str(error)))
-            _tell(bad[-1])
+            tell(bad[-1])
             continue
         good.append(inspected)
         for finding in inspected.findings:
-            _tell(finding)
+            tell(finding)
     return good, bad
-
-
-def _tell(finding: Finding) -> None:
-    start = "" if finding.severity == "error" else f"{finding.severity}: "
-    tqdm.write(f"{start}{finding.text}", file=sys.stderr)
 
 
 def _check_writable(out: Path) -> None:

@@ -6,6 +6,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tqdm import tqdm
+
+from hngtv.cases.findings import Finding
 from hngtv.errors import CasesFailedError, InputError
 
 
@@ -34,3 +37,9 @@ def logging_to(file: Path | None = None) -> Iterator[None]:
         for handler in handlers:
             package.removeHandler(handler)
             handler.close()
+
+
+def tell(finding: Finding) -> None:
+    """Write a finding to stderr, above a progress bar if there is one."""
+    start = "" if finding.severity == "error" else f"{finding.severity}: "
+    tqdm.write(f"{start}{finding.text}", file=sys.stderr)

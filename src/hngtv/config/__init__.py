@@ -6,6 +6,7 @@ Hydra composes a tree of plain values; `parse_settings` turns it into one of the
 from hngtv.config.commands import (
     BenchmarkSettings,
     ChallengeSettings,
+    CheckSettings,
     CompareSettings,
     ConvertSettings,
     DemoSettings,
@@ -80,6 +81,7 @@ __all__ = [
     "BenchmarkSettings",
     "BudgetSettings",
     "ChallengeSettings",
+    "CheckSettings",
     "CoarseLocaliser",
     "CompareSettings",
     "ConvertSettings",

@@ -1,11 +1,7 @@
 """The report: one HTML file that needs nothing else, pictures included."""
 
-import base64
-import hashlib
-import re
 import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ from hngtv.report.charts import draw_charts
 from hngtv.report.evidence import calibration_rows, outside_rows
 from hngtv.report.overlay import draw_case
 from hngtv.report.runs import Run, describe_arm
+from hngtv.report.stand_alone import package_version, policy_of
 from hngtv.report.strata import subgroup_rows
 from hngtv.report.tables import (
     FULL_COVERAGE,
@@ -42,8 +39,6 @@ MAX_OVERLAYS = 36
 """Pictures of best, median and worst cases; arms after that many have none. Source: our choice, for the page's size."""
 MAX_FAILURES_SHOWN = 15
 """More are folded away. Source: our choice."""
-POLICY = "default-src 'none'; img-src data:; style-src {}; script-src {}; base-uri 'none'; form-action 'none'"
-"""Content security policy of the page: its own style and script, by their hashes, and pictures inside it."""
 
 
 def write_report(path: Path, comparison: Comparison, n_viewer_cases: int = N_VIEWER_CASES) -> None:
@@ -54,17 +49,6 @@ def render_report(comparison: Comparison, n_viewer_cases: int = N_VIEWER_CASES) 
     """The report as HTML text; the viewer holds so many cases."""
     page = templates().get_template(TEMPLATE).render(**_content(comparison, n_viewer_cases))
     return page.replace("POLICY", policy_of(page), 1)
-
-
-def policy_of(page: str) -> str:
-    """The strictest content security policy under which a page works."""
-
-    def hashes(tag: str) -> str:
-        parts = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        digests = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in parts)
-        return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
-
-    return POLICY.format(hashes("style"), hashes("script"))
 
 
 def _content(comparison: Comparison, n_viewer_cases: int) -> dict[str, Any]:
@@ -96,7 +80,7 @@ def _content(comparison: Comparison, n_viewer_cases: int) -> dict[str, Any]:
         "format_interval": format_interval,
         "full_coverage": FULL_COVERAGE,
         "min_cases": MIN_CASES,
-        "version": _version(),
+        "version": package_version(),
         "date": time.strftime("%Y-%m-%d %H:%M"),
     }
 
@@ -213,10 +197,3 @@ def _box_row(runs: Sequence[Run], localiser: str) -> Mapping[str, Any]:
         "ml": float(np.median([p.box_ml for p in points])) if points else None,
         "lowest": min((p.covered_fraction for p in points), default=None),
     }
-
-
-def _version() -> str:
-    try:
-        return metadata.version("hngtv")
-    except metadata.PackageNotFoundError:
-        return "from a checkout"

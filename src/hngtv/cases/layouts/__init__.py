@@ -14,7 +14,7 @@ from hngtv.errors import InputError
 FINDERS = (find_nnunet, find_decathlon, find_bids, find_hecktor)
 """In this order, since the names of the first are the most telling."""
 
-__all__ = ["Recognised", "recognise"]
+__all__ = ["Recognised", "recognise", "recognise_written"]
 
 
 def recognise(source: Path, layout: FolderLayout | None = None, dicom: DicomChoices | None = None) -> Recognised:
@@ -46,6 +46,21 @@ def recognise(source: Path, layout: FolderLayout | None = None, dicom: DicomChoi
             check_ids(found.cases, source)
             return _with_archives(found, tree)
     return _recognise_dicom(tree, dicom)
+
+
+def recognise_written(source: Path, layout: FolderLayout | None = None) -> Recognised:
+    """As `recognise`, for those who write nothing.
+
+    Raises:
+        InputError: As there, and for files that must be imported first (DICOM, 4D images).
+    """
+    found = recognise(source, layout)
+    if found.write is not None:
+        raise InputError(
+            f"{source} is {found.layout}, whose images must be written as NIfTI first: "
+            f"hngtv import source={source} out=NEW_FOLDER/cases.csv"
+        )
+    return found
 
 
 def _recognise_file(source: Path) -> Recognised:
