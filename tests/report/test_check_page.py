@@ -65,8 +65,8 @@ def test_a_note_names_the_cases_up_to_a_limit() -> None:
     finding = outlier_finding(quantity(*[2.0] * 60, *[9.0] * 14))
     assert finding is not None
     assert (finding.case_id, finding.severity) == ("", "note")
-    assert finding.text.startswith("length far from that of the others (median 2 mm) in c60 (9 mm), c61 (9 mm)")
-    assert "and 2 more; it need not be wrong" in finding.text
+    assert finding.text.startswith("length: c60 (9 mm), c61 (9 mm), ")
+    assert "and 2 more lie far from the others (median 2 mm); it need not be wrong" in finding.text
     assert outlier_finding(quantity(*[2.0] * 60)) is None
 
 
@@ -82,6 +82,13 @@ def test_distance_is_how_far_values_are_moved() -> None:
     shares = {f"c{i}": np.array([0.0, 1.0, 0.0, 0.0, 0.0]) for i in range(3)} | {"off": np.array([0, 0, 0, 0.5, 0.5])}
     assert distance_quantity("d", "HU", shares, edges).values == (("c0", 0), ("c1", 0), ("c2", 0), ("off", 25))
     assert distance_quantity("d", "HU", {}, edges).values == ()
+
+
+def test_a_distance_within_a_bin_is_not_far() -> None:
+    alike = {f"c{i}": np.array([0.0, 1.0, 0.0, 0.0]) for i in range(9)}
+    edges = np.arange(0.0, 50.0, 10.0)
+    for share, far in (([0.0, 0.1, 0.9, 0.0], []), ([0.0, 0.0, 0.5, 0.5], [("off", 15.0)])):
+        assert find_outliers(distance_quantity("d", "HU", alike | {"off": np.array(share)}, edges)) == far
 
 
 def test_quantities_are_those_of_the_facts(checked: list[CheckedCase]) -> None:

@@ -104,7 +104,7 @@ def check_not_swapped(case: RawCase, ct: NDArray, pet: NDArray) -> None:
     if pet.min() < AIR_BELOW_HU <= ct.min():
         raise InputError(
             f"case {case.case_id}: CT and PET seem swapped: {case.ct} has minimum {ct.min():g} and "
-            f"{case.pet} {pet.min():g}; expected air near -1000 HU in the CT and no negative SUV"
+            f"{case.pet} {pet.min():g}; expected air near -1000 HU in the CT and no negative SUV, so swap them"
         )
 
 
@@ -114,7 +114,7 @@ def check_ct(case: RawCase, values: NDArray) -> None:
     if low < CT_RANGE_HU[0] or high > CT_RANGE_HU[1]:
         raise InputError(
             f"case {case.case_id}: {case.ct} has values from {low:g} to {high:g}; "
-            f"expected HU within {CT_RANGE_HU[0]:g} and {CT_RANGE_HU[1]:g}"
+            f"expected HU within {CT_RANGE_HU[0]:g} and {CT_RANGE_HU[1]:g}, so check that it is a CT"
         )
     if low >= AIR_BELOW_HU and (fault := ct_fault(values)):
         raise InputError(f"case {case.case_id}: {case.ct} {fault}")
@@ -153,18 +153,24 @@ def check_target(case: RawCase, target: Image, grid: Grid) -> NDArray[np.uint8]:
     where = f"case {case.case_id}: {case.target}"
     if target.grid.shape != grid.shape:
         raise InputError(
-            f"{where} has shape {target.grid.shape}, the CT {grid.shape}; expected the target on the CT grid"
+            f"{where} has shape {target.grid.shape}, the CT {grid.shape}; expected the target on the CT grid, "
+            "so check that it belongs to this CT, or resample it"
         )
     shift = corner_shift(target.grid, grid)
     if shift > GRID_TOLERANCE_VOXELS:
-        raise InputError(f"{where} lies up to {shift:.1f} voxels off the CT; expected the target on the CT grid")
+        raise InputError(
+            f"{where} lies up to {shift:.1f} voxels off the CT; expected the target on the CT grid, "
+            "so check that it belongs to this CT, or resample it"
+        )
     check_finite(case, case.target or Path(), target.values)
     values = target.values
     if values.min() >= min(LABELS) and values.max() <= max(LABELS):
         labels = values.astype(np.uint8)
         if np.array_equal(labels, values):
             return labels
-    raise InputError(f"{where} has values {_some_values(values)}; expected 0 (background), 1 (GTVp) and 2 (GTVn)")
+    raise InputError(
+        f"{where} has values {_some_values(values)}; expected 0 (background), 1 (GTVp) and 2 (GTVn), so map them"
+    )
 
 
 def covered_share(ct: Grid, pet: Grid) -> float:

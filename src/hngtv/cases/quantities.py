@@ -36,6 +36,7 @@ class Quantity:
         is_ratio: Whether 1 is as far from 2 as 2 from 4; the values are then positive.
         values: Case ids with values; a case may occur several times, or not at all.
         counted: What the values are of.
+        least: No value is far out that lies nearer to the median.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Quantity:
     is_ratio: bool
     values: tuple[tuple[str, float], ...]
     counted: str = "cases"
+    least: float = 0.0
 
     def write(self, value: float) -> str:
         return f"{value:.3g} {self.unit}".strip()
@@ -75,7 +77,7 @@ def find_outliers(quantity: Quantity) -> list[tuple[str, float]]:
         return []
     scaled = np.log(numbers) if quantity.is_ratio else numbers
     low, middle, high = np.percentile(scaled, (25, 50, 75))
-    least = MIN_DIFFERENCE if quantity.is_ratio else MIN_DIFFERENCE * abs(middle)
+    least = MIN_DIFFERENCE if quantity.is_ratio else max(MIN_DIFFERENCE * abs(middle), quantity.least)
     reach = FENCE * (high - low)
     beyond = (scaled < min(low - reach, middle - least)) | (scaled > max(high + reach, middle + least))
     order = np.argsort(-np.abs(scaled - middle), kind="stable")
@@ -88,8 +90,9 @@ def outlier_finding(quantity: Quantity) -> Finding | None:
     if not outliers:
         return None
     median = quantity.write(float(np.median([value for _, value in quantity.values])))
-    text = f"{quantity.name} far from that of the others (median {median}) in {name_outliers(quantity, outliers)}"
-    return Finding("", "note", f"{text}; it need not be wrong: look whether it is so in the patient")
+    lie = "lies" if len(outliers) == 1 else "lie"
+    text = f"{quantity.name}: {name_outliers(quantity, outliers)} {lie} far from the others (median {median})"
+    return Finding("", "note", f"{text}; it need not be wrong, so look whether it is so in the patient")
 
 
 def name_outliers(quantity: Quantity, outliers: Sequence[tuple[str, float]]) -> str:
@@ -112,15 +115,16 @@ def distance_quantity(name: str, unit: str, shares: Mapping[str, NDArray], edges
     The area between the cumulative histogram of a case and the median one (earth mover's distance).
 
     Args:
-        name, unit: Of the quantity.
+        name, unit: Of the quantity. No case is far out within a bin's width of the median one.
         shares: (bin,) for each case.
         edges: (bin + 1,) equally spaced.
     """
     if not shares:
         return Quantity(name, unit, False, ())
+    width = float(edges[1] - edges[0])
     sums = np.cumsum(np.stack(list(shares.values())), axis=1)
-    distances = np.abs(sums - np.median(sums, axis=0)).sum(axis=1) * (edges[1] - edges[0])
-    return Quantity(name, unit, False, tuple(zip(shares, map(float, distances), strict=True)))
+    distances = np.abs(sums - np.median(sums, axis=0)).sum(axis=1) * width
+    return Quantity(name, unit, False, tuple(zip(shares, map(float, distances), strict=True)), least=width)
 
 
 def _quantity(name: str, unit: str, is_ratio: bool, values: Sequence[tuple[CaseFacts, float]]) -> Quantity:

@@ -65,8 +65,8 @@ class CohortCheck:
         hu = {case_id: look.hu for case_id, look in self.looks.items()}
         suv = {case_id: look.suv for case_id, look in self.looks.items()}
         return (
-            distance_quantity("distance of the CT's values to their median spread", "HU", hu, HU_EDGES),
-            distance_quantity("distance of the PET's values to their median spread", "SUV", suv, SUV_EDGES),
+            distance_quantity("CT values, distance to the cohort's histogram", "HU", hu, HU_EDGES),
+            distance_quantity("PET values, distance to the cohort's histogram", "SUV", suv, SUV_EDGES),
         )
 
     @cached_property
