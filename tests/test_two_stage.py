@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hngtv.cases.checks import CheckedImages, check_case
 from hngtv.cases.intensity import window
 from hngtv.cases.manifest import RawCase, load_cases, write_manifest
-from hngtv.commands.entry import BAD_INPUT, CASES_FAILED, DONE, compose, run_command
-from hngtv.config import CoarseLocaliser, InferenceSettings, RunSettings, parse_settings, plain
+from hngtv.commands.entry import BAD_INPUT, CASES_FAILED, DONE, run_command
+from hngtv.config import CoarseLocaliser, InferenceSettings
 from hngtv.errors import InputError
 from hngtv.localise.finding import Finding
 from hngtv.localise.located import SHARES
@@ -23,7 +23,7 @@ from hngtv.localise.truth import covered_fraction, margins_needed, target_box
 from hngtv.metrics.false_positives import far_outside_ml
 from hngtv.networks.blocks import resize
 from hngtv.networks.build import build_network, predict_attention
-from hngtv.run_folder import RunFolder, read_json, write_json
+from hngtv.run_folder import read_json
 from hngtv.training.checkpoint import save_weights
 from hngtv.two_stage import (
     Model,
@@ -40,7 +40,7 @@ from hngtv.two_stage import (
 from hngtv.volume.box import Box, hull
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import read_image
-from tests.tiny_run import tiny_run
+from tests.tiny_run import write_untrained_run
 
 CT_SHAPE = (20, 18, 16)
 TURNS = st.floats(-0.5, 0.5)
@@ -136,19 +136,7 @@ def make_run(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Any
     """From an experiment and changed settings to the folder of a run, finished by hand with random weights."""
 
     def make(experiment: str, **changes: object) -> Path:
-        folder = RunFolder(tmp_path_factory.mktemp("run"))
-        overrides = tiny_run(tiny_cohort, folder.root, experiment, **changes)[1:]
-        settings = parse_settings(RunSettings, compose("run", overrides))
-        write_json(folder.settings, plain(settings))
-        torch.manual_seed(0)
-        save_weights(folder.fine / "model.pt", build_network(settings.network, settings.intensity.n_channels, 3))
-        write_json(folder.fine / "training.json", {"n_classes": 3, "crop_voxels": [16, 16, 12]})
-        if isinstance(settings.localiser, CoarseLocaliser):
-            for inner in range(settings.localiser.n_inner_folds):
-                network = build_network(settings.localiser.network, settings.intensity.n_channels, 2)
-                save_weights(folder.coarse / f"inner_{inner}/model.pt", network)
-            write_json(folder.coarse_threshold, {"threshold": settings.localiser.thresholds[0]})
-        return folder.root
+        return write_untrained_run(tiny_cohort, tmp_path_factory.mktemp("run"), experiment, **changes)
 
     return make
 

@@ -222,6 +222,6 @@ def _write_slices(
         if edit is not None:
             edit(z, dataset)
         # File names in an order that has nothing to do with that of the slices.
-        paths.append(folder / f"{scan.series}{(z * 7 + 3) % 11:02d}.dcm")
+        paths.append(folder / f"{scan.series}{(z * 7 + 3) % 11 + 11 * (z // 11):02d}.dcm")
         dataset.save_as(paths[-1], enforce_file_format=True)
     return paths

@@ -2,6 +2,14 @@
 
 from pathlib import Path
 
+import torch
+
+from hngtv.commands.entry import compose
+from hngtv.config import CoarseLocaliser, RunSettings, parse_settings, plain
+from hngtv.networks.build import build_network
+from hngtv.run_folder import RunFolder, write_json
+from hngtv.training.checkpoint import save_weights
+
 TINY_NETWORK = "{name: attention_unet, widths: [4, 8, 8], norm: instance, deep_supervision: auxiliary, n_gates: 1}"
 NETWORKS = {"unet": "unet", "ag": "attention_unet", "zhu2020": "unet_2d"}
 """By the last part of an experiment's name."""
@@ -49,3 +57,20 @@ def tiny_run(root: Path, folder: Path, experiment: str = "two_stage_ag", **chang
         del settings["network.widths"]
         settings = {f"network.{key}": value for key, value in TINY_PEERS[str(settings["network"])].items()} | settings
     return ["run", *(f"{key}={value}" for key, value in settings.items())]
+
+
+def write_untrained_run(root: Path, out: Path, experiment: str = "two_stage_ag", **changes: object) -> Path:
+    """A run folder as a finished `tiny_run` leaves it, with random weights; returns it."""
+    folder = RunFolder(out)
+    overrides = tiny_run(root, folder.root, experiment, **changes)[1:]
+    settings = parse_settings(RunSettings, compose("run", overrides))
+    write_json(folder.settings, plain(settings))
+    torch.manual_seed(0)
+    save_weights(folder.fine / "model.pt", build_network(settings.network, settings.intensity.n_channels, 3))
+    write_json(folder.fine / "training.json", {"n_classes": 3, "crop_voxels": [16, 16, 12]})
+    if isinstance(settings.localiser, CoarseLocaliser):
+        for inner in range(settings.localiser.n_inner_folds):
+            network = build_network(settings.localiser.network, settings.intensity.n_channels, 2)
+            save_weights(folder.coarse / f"inner_{inner}/model.pt", network)
+        write_json(folder.coarse_threshold, {"threshold": settings.localiser.thresholds[0]})
+    return folder.root
