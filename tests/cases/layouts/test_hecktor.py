@@ -188,7 +188,49 @@ def test_gaps_stay_gaps(tmp_path: Path) -> None:
     touch(tmp_path, "P1__CT.nii.gz", "P1__PT.nii.gz", "P2__CT.nii.gz", "P3__PT.nii.gz")
     found = recognise(tmp_path)
     assert [(case.case_id, case.pet is None) for case in found.cases] == [("P1", False), ("P2", True)]
-    assert found.notes == ("1 PET file(s) have no CT and were left out: p3",)
+    assert found.notes == (
+        "2 case(s) are train and 0 test, by the names of their folders",
+        "1 PET file(s) have no CT and were left out: p3",
+    )
+
+
+def test_a_prediction_is_no_mask(tmp_path: Path) -> None:
+    root = write_2022(tmp_path)
+    touch(root, "Predictions/CHUM-001.nii.gz", "Predictions/USZ-009.nii.gz")
+    found = recognise(root)
+    cases = by_id(found)
+    assert (cases["CHUM-001"].target or Path()).parent.name == "labelsTr"
+    assert cases["USZ-009"].target is None
+    assert any("2 mask(s) lie neither beside their CT" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", ["b/labelsTr/P1.nii.gz", "a/P1_gtvt.nii.gz"])
+def test_two_masks_or_pets_of_one_patient_are_refused(tmp_path: Path, name: str) -> None:
+    folder = "a" if "gtvt" in name else "labelsTr"
+    touch(tmp_path, "a/P1__CT.nii.gz", "a/P1__PT.nii.gz", f"{folder}/P1.nii.gz", name)
+    with pytest.raises(InputError, match="patient p1 has more than one mask"):
+        recognise(tmp_path)
+    touch(tmp_path / "pets", *(f"{part}/P1__{kind}.nii.gz" for part, kind in (("a", "CT"), ("b", "PT"), ("c", "PT"))))
+    with pytest.raises(InputError, match="patient p1 has more than one PET"):
+        recognise(tmp_path / "pets")
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [
+        ("hecktor2025_latest", "train"),
+        ("test/hecktor2025_training", "train"),
+        ("hecktor_nii_test", "test"),
+        ("hecktor2022_testing", "test"),
+        ("HECKTOR 2025 Test Data", "test"),
+        ("contest", "train"),
+    ],
+)
+def test_the_split_is_told_by_words_of_folders_below_the_root(tmp_path: Path, folder: str, split: str) -> None:
+    touch(tmp_path / "test", f"{folder}/P1/P1__CT.nii.gz", f"{folder}/P1/P1__PT.nii.gz")
+    found = recognise(tmp_path / "test")
+    assert [case.split for case in found.cases] == [split]
+    assert f"{int(split == 'train')} case(s) are train and {int(split == 'test')} test" in "\n".join(found.notes)
 
 
 BAD_TABLES = {

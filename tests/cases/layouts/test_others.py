@@ -152,3 +152,22 @@ def test_several_files_of_one_subject_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "sub-01/sub-01_ct.nii.gz", "sub-01/sub-01_rec-a_pet.nii.gz", "sub-01/sub-01_rec-b_pet.nii.gz")
     with pytest.raises(InputError, match="sub-01 has 2 pet files"):
         recognise(tmp_path)
+
+
+def test_a_mask_of_something_else_is_no_gtv(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"sub-{i}/sub-{i}_{kind}.nii.gz" for i in ("01", "GTV2") for kind in ("ct", "pet")))
+    touch(tmp_path, "sub-01/sub-01_desc-brain_mask.nii.gz", "sub-01/sub-01_desc-tumor_mask.nii.gz")
+    found = recognise(tmp_path)
+    assert (by_id(found)["sub-01"].target or Path()).name == "sub-01_desc-tumor_mask.nii.gz"
+    assert "1 mask(s) of other things are not used: sub-01_desc-brain_mask.nii.gz" in found.notes
+    touch(tmp_path, "sub-GTV2/sub-GTV2_desc-brain_mask.nii.gz")
+    with pytest.raises(InputError, match=r"sub-GTV2 has the mask .*whose name does not say of what"):
+        recognise(tmp_path)
+
+
+def test_two_sessions_of_one_subject_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"sub-01/ses-a/sub-01_ses-a_{kind}.nii.gz" for kind in ("ct", "pet")))
+    assert list(by_id(recognise(tmp_path))) == ["sub-01_ses-a"]
+    touch(tmp_path, *(f"sub-01/ses-b/sub-01_ses-b_{kind}.nii.gz" for kind in ("ct", "pet")))
+    with pytest.raises(InputError, match=r"several sessions \(sub-01\)"):
+        recognise(tmp_path)

@@ -95,15 +95,6 @@ def path_inside(root: Path, name: str, where: str) -> Path:
     return root / relative
 
 
-def nearest(path: Path, candidates: Sequence[Path]) -> Path | None:
-    """The candidate that shares most folders with a path; None if there is none."""
-
-    def n_shared(other: Path) -> int:
-        return len(os.path.commonpath([path.parent, other.parent]))
-
-    return max(candidates, key=n_shared, default=None)
-
-
 def read_json_leniently(path: Path) -> tuple[Any, list[str]]:
     """Value of a JSON file, and a note where commas before a closing bracket had to be ignored.
 
