@@ -45,3 +45,14 @@ def test_a_broken_pattern_is_told(source: Path, tmp_path: Path, capfd: pytest.Ca
     line = ["import", f"source={source}", f"out={tmp_path / 'new' / 'cases.csv'}", 'outlines.gtvn=["gtv("]']
     assert run_command(line) == 2
     assert "no regular expression" in capfd.readouterr().err
+
+
+def test_images_of_another_source_are_not_replaced(
+    source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "cases.csv"
+    run_command(["import", f"source={source}", f"out={out}"])
+    before = (tmp_path / "new" / "images" / "good" / "ct.nii.gz").stat().st_mtime_ns
+    assert run_command(["import", f"source={source}", f"out={out}", 'outlines.gtvp=["tum.*"]']) == 2
+    assert "holds other images already" in capfd.readouterr().err
+    assert (tmp_path / "new" / "images" / "good" / "ct.nii.gz").stat().st_mtime_ns == before

@@ -24,6 +24,15 @@ def write_run(folder: Path, arm: str = "single_stage_ag", fold: str = "0", seed:
     return run
 
 
+def test_scores_of_validation_cases_are_on_no_test_fold(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "trial")
+    write_scores(run.scores, [score(fold="0-validation")])
+    found = read_run(run.root)
+    assert found.fold == found.scores[0].fold == "0-validation"
+    with pytest.raises(InputError, match="share no fold"):
+        keep_shared_folds([found, read_run(write_run(tmp_path / "b", arm="other").root)])
+
+
 def test_finds_runs_at_any_depth_and_names_them_by_their_folder(tmp_path: Path) -> None:
     write_run(tmp_path / "b" / "c", seed=1)
     write_run(tmp_path / "a")

@@ -25,10 +25,10 @@ def test_equal_arms_give_no_warning(comparison: Comparison) -> None:
 @pytest.mark.parametrize(
     ("settings", "case_ids", "expected"),
     [
-        ({"budget": {"steps": 9}}, ("a",), "Different budget: one has 5 steps; two has 9 steps (fold 0 seed 0)."),
+        ({"budget": {"steps": 9}}, ("a",), "Different budget: one has 5 steps; two has 9 steps (fold 0)."),
         ({"fold": "1"}, ("a",), "Different folds or seeds: one lacks fold 1 seed 0; two lacks fold 0 seed 0."),
         ({"seed": 4}, ("a",), "Different folds or seeds: one lacks fold 0 seed 4; two lacks fold 0 seed 0."),
-        ({}, ("a", "b"), "Different cases: one has 1; two has 2 (fold 0 seed 0)."),
+        ({}, ("a", "b"), "Different cases: one has 1; two has 2 (fold 0)."),
         ({"optimiser": {"learning_rate": 1.0}}, ("a",), "Different settings: optimiser.learning_rate"),
         ({"network": {"name": "unet", "widths": [8]}}, ("a",), "Different settings: network.widths"),
         ({"roi": {"crop_voxels": [8, 8, 8]}}, ("a",), "Different settings: roi.crop_voxels"),
@@ -49,9 +49,15 @@ def test_budget_and_cases_are_compared_fold_by_fold() -> None:
     one = [run_with("one", settings, (case,)) for settings, case in zip(folds, "ab", strict=True)]
     assert unequal_terms([*one, *(run_with("two", s, (c,)) for s, c in zip(folds, "ab", strict=True))]) == []
     assert unequal_terms([*one, *(run_with("two", s, (c,)) for s, c in zip(crossed, "ba", strict=True))]) == [
-        "Different budget: one has 5 steps; two has 9 steps (fold 0 seed 0 and 1 more).",
-        "Different cases: one has 1; two has 1 (fold 0 seed 0 and 1 more).",
+        "Different budget: one has 5 steps; two has 9 steps (fold 0 and 1 more).",
+        "Different cases: one has 1; two has 1 (fold 0 and 1 more).",
     ]
+
+
+def test_budgets_are_compared_between_seeds_too() -> None:
+    one = run_with("one", {"fold": "0", "seed": 0, "budget": {"steps": 100}})
+    two = run_with("two", {"fold": "0", "seed": 1, "budget": {"steps": 10_000}})
+    assert unequal_budgets([one, two]) == ["Different budget: one has 100 steps; two has 10000 steps (fold 0)."]
 
 
 def test_the_same_folds_and_seeds_in_other_pairs_are_not_the_same() -> None:
@@ -81,7 +87,7 @@ def test_budgets_within_the_tolerance_are_equal() -> None:
     nothing = [run_with(arm, {}) for arm in ("one", "two")]
     assert unequal_budgets(nothing) == []
     assert unequal_budgets([*nothing[:1], *runs[1:]]) == [
-        "Different budget: one has an unknown one; two has 110 steps (fold 0 seed 0)."
+        "Different budget: one has an unknown one; two has 110 steps (fold 0)."
     ]
 
 
@@ -91,7 +97,7 @@ def test_what_was_used_counts_more_than_what_was_given(tmp_path: Path) -> None:
     assert unequal_budgets([read_run(folder.root) for folder in folders]) == []
     write_json(folders[1].costs, {"train_cpu_s": 700.0, "train_steps": 50})
     assert unequal_budgets([read_run(folder.root) for folder in folders]) == [
-        "Different budget: single_stage_ag has 600 s; two_stage_unet has 700 s (fold 0 seed 0)."
+        "Different budget: single_stage_ag has 600 s; two_stage_unet has 700 s (fold 0)."
     ]
     folders[1].costs.unlink()
     assert unequal_budgets([read_run(folder.root) for folder in folders]) == []

@@ -34,9 +34,10 @@ from hngtv.cases.manifest import MANIFEST_NAME, FolderLayout, RawCase, find_case
 from hngtv.commands.log import tell
 from hngtv.config import ImportSettings
 from hngtv.errors import CasesFailedError, InputError
-from hngtv.run_folder import make_folder
+from hngtv.run_folder import make_folder, read_json, sha256_of, write_json
 
 IMAGES_NAME, CORRECTED_NAME = "images", "corrected"
+SOURCE_NAME = "source.json"
 WARNING = "warning: "
 """How a line of a writer begins that is about no failure."""
 
@@ -58,7 +59,8 @@ def run(settings: ImportSettings) -> None:
         _check_writable(out)
     if settings.source is not None or found.write is not None or found.notes:
         print(f"{data.root}: {found.layout} ({found.why})")
-    cases, findings = _cases_of(found, out)
+    made_from = {"source": str(data.root.resolve()), "choices": sha256_of(asdict(_dicom_choices(settings)))}
+    cases, findings = _cases_of(found, out, made_from)
     n_cases = len(cases) + sum(finding.severity == "error" for finding in findings)
     inspected, bad = _inspect_all(cases, _plan_of(settings, out, is_kept))
     findings += [*bad, *(finding for one in inspected for finding in one.findings)]
@@ -99,11 +101,11 @@ def _plan_of(settings: ImportSettings, out: Path, is_kept: bool) -> InspectPlan:
     return InspectPlan(not is_kept, settings.estimate_shift, corrected)
 
 
-def _cases_of(found: Recognised, out: Path) -> tuple[list[RawCase], list[Finding]]:
+def _cases_of(found: Recognised, out: Path, made_from: dict[str, str]) -> tuple[list[RawCase], list[Finding]]:
     """The cases, written first where they are DICOM or 4D, and what the tree gives to tell."""
     cases, findings = list(found.cases), [Finding("", "note", line) for line in found.notes]
     if found.write is not None:
-        cases, lines = found.write(make_folder(out.parent / IMAGES_NAME))
+        cases, lines = found.write(_claim_images(out.parent / IMAGES_NAME, made_from))
         for line in lines:
             told = line.removeprefix(WARNING)
             findings.append(Finding("", "error" if told == line else "warning", told))
@@ -112,6 +114,19 @@ def _cases_of(found: Recognised, out: Path) -> tuple[list[RawCase], list[Finding
     if not cases:
         raise InputError(f"no case could be written from {found.layout}; the lines above say why")
     return cases, findings
+
+
+def _claim_images(folder: Path, made_from: dict[str, str]) -> Path:
+    """The folder for images that an import writes; it holds those of one source and one set of choices.
+
+    Raises:
+        InputError: It holds something else, which a manifest may list.
+    """
+    record = folder / SOURCE_NAME
+    if folder.is_dir() and any(folder.iterdir()) and not (record.is_file() and read_json(record) == made_from):
+        raise InputError(f"{folder} holds other images already, which would be replaced; give another out=FOLDER/FILE")
+    write_json(make_folder(folder) / SOURCE_NAME, made_from)
+    return folder
 
 
 def _inspect_all(cases: Sequence[RawCase], plan: InspectPlan) -> tuple[list[Inspected], list[Finding]]:

@@ -57,11 +57,13 @@ def mean_scores(folder: RunFolder) -> dict[str, float]:
 
 
 def _scores_of(by_class: dict[str, list[dict[str, str]]]) -> Iterator[tuple[str, float]]:
+    """Nothing of a class that no target and no prediction holds: it has Dice 1 everywhere, which says nothing."""
     for name in CLASSES:
+        rows = by_class[name]
+        if not any(float(row[volume]) > 0 for row in rows for volume in ("volume_ml", "target_volume_ml")):
+            continue
         for score, average in SCORES.items():
-            values = [float(row[score.removesuffix("_median")]) for row in by_class[name]]
-            if values:
-                yield f"{name}_{score}", average(values)
+            yield f"{name}_{score}", average([float(row[score.removesuffix("_median")]) for row in rows])
 
 
 def _row(root: Path, folder: RunFolder) -> dict[str, Any]:

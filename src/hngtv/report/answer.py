@@ -241,7 +241,8 @@ def _cautions(pair: PairedDifference) -> list[str]:
 
 
 def _seed_caution(rows: Sequence[CaseScore]) -> list[str]:
-    if len({row.seed for row in rows}) > 1:
+    seeds = {arm: {row.seed for row in rows if row.arm == arm} for arm in {row.arm for row in rows}}
+    if all(len(found) > 1 for found in seeds.values()):
         return []
     return ["One seed only: how much of this is the luck of a single training is unknown."]
 

@@ -12,7 +12,7 @@ from hngtv.cases.manifest import RawCase, read_manifest
 from hngtv.errors import InputError
 from hngtv.localise.roi_table import Roi, read_rois
 from hngtv.metrics.score import CaseScore
-from hngtv.report.scores import read_scores
+from hngtv.report.scores import VALIDATION, read_scores
 from hngtv.run_folder import RunFolder, read_json
 
 REQUIRED_SETTINGS = ("arm", "fold", "seed", "localiser", "network")
@@ -130,11 +130,13 @@ def read_run(folder: Path, root: Path | None = None) -> Run:
     missing = [key for key in REQUIRED_SETTINGS if not isinstance(settings, dict) or key not in settings]
     if missing:
         raise InputError(f"{files.settings} lacks {', '.join(missing)}; expected the settings of `hngtv run`")
-    run = Run(_name_of(folder, root or folder.parent), files, settings, ())
-    rows = [replace(row, arm=run.arm, fold=run.fold, seed=run.seed) for row in read_scores(files.scores)]
+    rows = read_scores(files.scores)
     if not rows:
         raise InputError(f"{files.scores} has no row; run `hngtv run` for this folder again")
-    return replace(run, scores=tuple(rows))
+    if rows[0].fold.endswith(VALIDATION):  # a trial of `hngtv search`: its cases are not the fold's test cases
+        settings = {**settings, "fold": rows[0].fold}
+    run = Run(_name_of(folder, root or folder.parent), files, settings, ())
+    return replace(run, scores=tuple(replace(row, arm=run.arm, fold=run.fold, seed=run.seed) for row in rows))
 
 
 def first_run(*roots: Path) -> Path:

@@ -17,6 +17,8 @@ from hngtv.volume.nifti import Image, read_image
 GRID_TOLERANCE_MM = 0.05
 """Largest shift of any corner between two grids taken as one. Source: our choice, far below a voxel."""
 
+VALIDATION = "-validation"
+"""How the fold of rows ends that are about validation cases, not the test cases of that fold."""
 LabelArray = NDArray[np.generic]
 
 

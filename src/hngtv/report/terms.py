@@ -48,7 +48,7 @@ def unequal_terms(runs: Sequence[Run], budget_tolerance: float = BUDGET_TOLERANC
 
 
 def unequal_budgets(runs: Sequence[Run], tolerance: float = BUDGET_TOLERANCE) -> list[str]:
-    """One sentence where the arms trained on budgets that differ by more than the tolerance in a fold and seed.
+    """One sentence where the arms trained on budgets that differ by more than the tolerance in a fold.
 
     A budget is the processor seconds of all stages where every run was given seconds, else the steps of all stages:
     what `costs.json` says was used, or what the settings gave where there is no such file. Where nothing is known of
@@ -92,16 +92,16 @@ def _differences(
     word: Callable[[Any], object],
     are_equal: Callable[[Sequence[Any]], bool],
 ) -> list[str]:
-    """One sentence on the first fold and seed whose runs differ; empty if none do."""
-    twins: dict[tuple[str, int], dict[str, Run]] = {}
+    """One sentence on the first fold whose runs differ, whatever their seeds; empty if none do."""
+    of_fold: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.fold, run.seed)):
-        twins.setdefault((run.fold, run.seed), {})[run.arm] = run
-    differ = [place for place, of in twins.items() if not are_equal([value_of(run) for run in of.values()])]
+        of_fold.setdefault(run.fold, []).append(run)
+    differ = [fold for fold, group in of_fold.items() if not are_equal([value_of(run) for run in group])]
     if not differ:
         return []
-    values = "; ".join(f"{arm} has {word(value_of(run))}" for arm, run in twins[differ[0]].items())
+    values = dict.fromkeys(f"{run.arm} has {word(value_of(run))}" for run in of_fold[differ[0]])
     more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
-    return [f"Different {name}: {values} ({_place(differ[0])}{more})."]
+    return [f"Different {name}: {'; '.join(values)} (fold {differ[0]}{more})."]
 
 
 def _all_equal(values: Sequence[Any]) -> bool:
