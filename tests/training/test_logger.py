@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ import wandb
 from matplotlib.image import imsave
 from wandb.proto import wandb_internal_pb2
 
-from hngtv.config import LoggerSettings
+from hngtv.cases.store import PreparedCase
+from hngtv.config import BudgetSettings, LoggerSettings
 from hngtv.errors import InputError
 from hngtv.run_folder import write_csv
 from hngtv.training.logger import RunLogger, RunName, open_logger
+from hngtv.training.tensorboard_logger import open_tensorboard
+from hngtv.training.trainer import StageFolder, train_stage
 from hngtv.training.wandb_logger import WandbRunLogger
+from tests.training.test_processes import plan_of, settings_of
 
 
 @pytest.fixture(autouse=True)
@@ -169,6 +174,21 @@ def test_failing_summary_and_finish_are_told_and_survived(
         logger.summarise({"dice": 1.0})
     assert "service is gone" in caplog.text
     RunLogger().summarise({"dice": 1.0})
+
+
+@pytest.mark.parametrize("service", ["wandb", "tensorboard"])
+def test_a_dead_logger_does_not_end_a_training(
+    service: str, tiny_cohort: Path, prepared: list[PreparedCase], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if service == "tensorboard":
+        pytest.importorskip("tensorboard")
+        (tmp_path / "file").touch()
+    logger = WandbRunLogger(BrokenRun()) if service == "wandb" else open_tensorboard(tmp_path / "file")
+    for label in ("coarse", "fine"):
+        plan = replace(plan_of(settings_of(tiny_cohort), prepared), label=label, budget=BudgetSettings(steps=1))
+        assert train_stage(StageFolder(tmp_path / label), plan, logger)["steps"] == 1
+    assert len([record for record in caplog.records if "not shown" in record.getMessage()]) == 1
+    assert logger.service in caplog.text
 
 
 def test_offline_file_holds_name_curves_table_picture_and_line(away_from_home: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,35 @@ class RunLogger:
     def _image(self, name: str, path: Path, caption: str) -> None: ...
 
     def _line(self, name: str, x: tuple[str, Sequence[float]], y: tuple[str, Sequence[float]]) -> None: ...
+
+
+class TolerantLogger(Logger):
+    """Mixed into a Lightning logger: what Lightning asks of it may fail, and does not end the training.
+
+    Attributes:
+        owner: The logger of the whole run, which tells the first failure.
+    """
+
+    owner: RunLogger
+
+    @property
+    def experiment(self) -> Any:
+        try:
+            return super().experiment
+        except Exception as error:  # Lightning asks whether there is one, and knows this answer
+            raise AttributeError(str(error)) from error
+
+    def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
+        self.owner.attempt("settings", partial(super().log_hyperparams, *arguments, **named))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.owner.attempt("figures", super().log_metrics, metrics, step)
+
+    def save(self) -> None:
+        self.owner.attempt("figures", super().save)
+
+    def finalize(self, status: str) -> None:
+        self.owner.attempt("figures", super().finalize, status)
 
 
 @contextlib.contextmanager

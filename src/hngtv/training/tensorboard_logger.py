@@ -10,7 +10,11 @@ from matplotlib.image import imread
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from hngtv.errors import InputError
-from hngtv.training.logger import RunLogger
+from hngtv.training.logger import RunLogger, TolerantLogger
+
+
+class TensorBoardStageLogger(TolerantLogger, TensorBoardLogger):
+    """The curves of one stage."""
 
 
 class TensorBoardRunLogger(RunLogger):
@@ -20,11 +24,12 @@ class TensorBoardRunLogger(RunLogger):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.opened: dict[str, TensorBoardLogger] = {}
+        self.opened: dict[str, TensorBoardStageLogger] = {}
 
-    def stage(self, label: str) -> TensorBoardLogger:
+    def stage(self, label: str) -> TensorBoardStageLogger:
         if label not in self.opened:
-            self.opened[label] = TensorBoardLogger(self.root, name="", version=label)
+            self.opened[label] = TensorBoardStageLogger(self.root, name="", version=label)
+            self.opened[label].owner = self
         return self.opened[label]
 
     def close(self) -> None:

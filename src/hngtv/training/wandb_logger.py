@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from hngtv.config import LoggerSettings
 from hngtv.run_folder import write_text
-from hngtv.training.logger import RunLogger, RunName
+from hngtv.training.logger import RunLogger, RunName, TolerantLogger
 
 INIT_TIMEOUT_S = 20
 """How long an online run waits for the server before it goes on offline. Source: our choice."""
@@ -22,18 +22,8 @@ FINISH_TIMEOUT_S = 60
 log = logging.getLogger(__name__)
 
 
-class TolerantLogger(WandbLogger):
-    """Passes figures to W&B while it works; a failure is told once and does not stop the training."""
-
-    has_failed = False
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        try:
-            super().log_metrics(metrics, step)
-        except Exception as error:
-            if not self.has_failed:
-                log.warning("W&B: figures are no longer sent (%s); curves.csv has them all", error)
-            self.has_failed = True
+class WandbStageLogger(TolerantLogger, WandbLogger):
+    """The curves of one stage."""
 
 
 class WandbRunLogger(RunLogger):
@@ -48,8 +38,10 @@ class WandbRunLogger(RunLogger):
     def __init__(self, wandb_run: Any) -> None:
         self.wandb_run = wandb_run
 
-    def stage(self, label: str) -> TolerantLogger:
-        return TolerantLogger(experiment=self.wandb_run, prefix=label)
+    def stage(self, label: str) -> WandbStageLogger:
+        logger = WandbStageLogger(experiment=self.wandb_run, prefix=label)
+        logger.owner = self
+        return logger
 
     def close(self) -> None:
         self.wandb_run.finish()
