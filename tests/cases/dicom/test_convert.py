@@ -168,6 +168,13 @@ def test_a_second_time_nothing_is_written_again(tmp_path: Path) -> None:
     assert case.ct.stat().st_mtime_ns != before
 
 
+@pytest.mark.parametrize("name", ["ct", "pet", "gtv"])
+def test_a_deleted_image_is_written_again(tmp_path: Path, name: str) -> None:
+    case, _ = one_case(write_patient(tmp_path / "in"), tmp_path / "out")
+    (case.ct.parent / f"{name}.nii.gz").unlink()
+    assert one_case(tmp_path / "in", tmp_path / "out") == (case, [])
+
+
 def test_the_source_may_be_read_only(tmp_path: Path) -> None:
     source = write_patient(tmp_path / "in")
     before = sorted(os.listdir(source))

@@ -7,9 +7,9 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLosslessSV1, RLELossless
 
-from hngtv.cases.dicom.geometry import grid_of_lps, read_values, stack_series, to_ras
+from hngtv.cases.dicom.geometry import check_ct_whole, check_pet_whole, grid_of_lps, read_values, stack_series, to_ras
 from hngtv.errors import InputError
-from tests.tiny_dicom import AXIAL, OBLIQUE, Place, ramp, write_ct
+from tests.tiny_dicom import AXIAL, OBLIQUE, Place, ramp, write_ct, write_pet
 
 CORONAL = Place(along_columns=(1.0, 0.0, 0.0), along_rows=(0.0, 0.0, -1.0))
 
@@ -52,6 +52,41 @@ def test_a_missing_slice_is_named(tmp_path: Path) -> None:
     paths = write_ct(tmp_path)
     with pytest.raises(InputError, match=rf"a slice is missing between .*{paths[1].name}.*{paths[3].name}.*6.00 mm"):
         stack_series([path for path in paths if path != paths[2]])
+
+
+def test_a_pet_that_lost_its_ends_is_refused(tmp_path: Path) -> None:
+    def edit(z: int, dataset: Dataset) -> None:
+        dataset.NumberOfSlices, dataset.NumberOfTimeSlices = 10, 2
+
+    paths = write_pet(tmp_path, edit=edit)
+    check_pet_whole(stack_series(paths))
+    with pytest.raises(InputError, match=r"the PET has 3 slices, and NumberOfSlices \(0054,0081\) = 10"):
+        check_pet_whole(stack_series(paths[2:]))
+
+
+def test_a_ct_that_lost_every_second_slice_is_refused(tmp_path: Path) -> None:
+    paths = write_ct(tmp_path)
+    assert check_ct_whole(stack_series(paths)) == ()
+    with pytest.raises(InputError, match=r"numbered in steps of 2 \(InstanceNumber \(0020,0013\) 1, 3, ...\)"):
+        check_ct_whole(stack_series(paths[::2]))
+
+
+def test_the_spacing_between_slices_goes_before_their_numbers_and_thickness(tmp_path: Path) -> None:
+    def edit(z: int, dataset: Dataset) -> None:
+        dataset.SpacingBetweenSlices, dataset.InstanceNumber, dataset.SliceThickness = 3, 2 * z, 1
+
+    paths = write_ct(tmp_path, edit=edit)
+    assert check_ct_whole(stack_series(paths)) == ()
+    with pytest.raises(InputError, match=r"6.00 mm apart, and SpacingBetweenSlices \(0018,0088\) = 3"):
+        check_ct_whole(stack_series(paths[::2]))
+
+
+def test_thin_slices_far_apart_are_worth_a_warning(tmp_path: Path) -> None:
+    def edit(z: int, dataset: Dataset) -> None:
+        dataset.SliceThickness = 1
+
+    (line,) = check_ct_whole(stack_series(write_ct(tmp_path, edit=edit)))
+    assert line == "slices of the CT are 3.00 mm apart and 1 mm thick; look whether some are missing"
 
 
 def test_a_doubled_slice_is_named(tmp_path: Path) -> None:

@@ -31,6 +31,10 @@ def test_others_are_left_out(name: str) -> None:
     assert match_names([name], OutlinePatterns()) == {}
 
 
+def test_a_long_number_takes_no_time() -> None:
+    assert match_names(["GTVp " + 60 * "1" + "!", "GTV v12 " + 40 * "v1" + "x"], OutlinePatterns()) == {}
+
+
 def test_patterns_are_settings() -> None:
     patterns = OutlinePatterns(gtvp=("tumeur",), gtvn=(r"adeno \d",), gtv=())
     assert match_names(["Tumeur", "Adéno_1", "ADENO-2", "GTV"], patterns) == {"Tumeur": 1, "ADENO-2": 2}

@@ -61,6 +61,31 @@ def test_what_it_refers_to(tmp_path: Path) -> None:
     assert outlines.series == {CT_SCAN.series_uid}
 
 
+def test_an_outline_in_two_items_is_whole(tmp_path: Path) -> None:
+    def split(dataset: Dataset) -> None:
+        first = dataset.ROIContourSequence[0]
+        rest = Dataset()
+        rest.ReferencedROINumber, rest.ContourSequence = 1, [first.ContourSequence.pop()]
+        dataset.ROIContourSequence.append(rest)
+
+    contours = [(AXIAL.to_lps(circle(9, z)), PLANAR) for z in (2, 3)]
+    outlines = read_rtstruct(write_rtstruct(tmp_path / "rs.dcm", [("GTVp", contours)], edit=split))
+    voxels = outlines.draw(1, grid_of_lps(SHAPE, AXIAL.lps_affine), CT_SCAN.frame_uid).voxels
+    assert np.array_equal(voxels, disk(9, 2) | disk(9, 3))
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(1, r"has two outlines of ROINumber \(3006,0022\) = 1"), ([1, 2], r"has ROINumber .* expected 1 number")],
+)
+def test_a_number_that_names_no_outline_is_refused(tmp_path: Path, number: int | list[int], words: str) -> None:
+    def renumber(dataset: Dataset) -> None:
+        dataset.StructureSetROISequence[1].ROINumber = number
+
+    with pytest.raises(InputError, match=words):
+        read_rtstruct(write_rtstruct(tmp_path / "rs.dcm", [("GTVp", []), ("GTVn", [])], edit=renumber))
+
+
 @pytest.mark.parametrize("place", [AXIAL, OBLIQUE])
 def test_a_disk(tmp_path: Path, place: Place) -> None:
     assert np.array_equal(draw(tmp_path, [(circle(9), PLANAR)], place), disk(9))

@@ -96,6 +96,42 @@ def test_the_date_of_the_injection_goes_first(tmp_path: Path) -> None:
     assert suv_after(tmp_path, edit).factor == pytest.approx(AFTER_ONE_HOUR, rel=1e-9)
 
 
+def test_a_date_without_a_time_is_not_midnight(tmp_path: Path) -> None:
+    def edit(z: int, dataset: Dataset) -> None:
+        injection_of(dataset).RadiopharmaceuticalStartDateTime = "20200102"
+
+    assert suv_after(tmp_path, edit).factor == pytest.approx(AFTER_ONE_HOUR, rel=1e-9)
+
+    def edit_both(z: int, dataset: Dataset) -> None:
+        edit(z, dataset)
+        del injection_of(dataset).RadiopharmaceuticalStartTime
+
+    with pytest.raises(InputError, match="lacks RadiopharmaceuticalStartTime"):
+        suv_after(tmp_path / "both", edit_both)
+
+
+def test_two_times_of_one_injection_are_told(tmp_path: Path) -> None:
+    def edit(z: int, dataset: Dataset) -> None:
+        injection_of(dataset).RadiopharmaceuticalStartDateTime = "202001021010"
+
+    suv = suv_after(tmp_path, edit)
+    assert suv.inputs["elapsed_s"] == 3000
+    assert "are 600 s apart; the first was taken" in suv.warnings[0]
+
+
+@pytest.mark.parametrize(("date", "time"), [("20200102", "235600"), ("20200103", "000600")])
+def test_a_scan_across_midnight_without_acquisition_dates(tmp_path: Path, date: str, time: str) -> None:
+    def edit(z: int, dataset: Dataset) -> None:
+        del dataset.AcquisitionDate
+        dataset.SeriesDate, dataset.SeriesTime = date, time
+        dataset.AcquisitionTime = ("235600", "235800", "000000", "000200", "000400")[z]
+        injection_of(dataset).RadiopharmaceuticalStartTime = "225600"
+
+    suv = suv_after(tmp_path, edit)
+    assert suv.inputs["first_acquisition"] == "2020-01-02T23:56:00"
+    assert suv.inputs["elapsed_s"] == 3600
+
+
 def test_time_zones_are_brought_to_the_scanner(tmp_path: Path) -> None:
     def edit(z: int, dataset: Dataset) -> None:
         dataset.TimezoneOffsetFromUTC = "+0200"

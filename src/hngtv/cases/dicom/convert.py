@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from hngtv.cases.dicom.choose import Scan, choose_scan, find_split_patients, lone_outlines
 from hngtv.cases.dicom.find import NO_PATIENT, Series, Tree, find_series
-from hngtv.cases.dicom.geometry import Stack, read_values, stack_series
+from hngtv.cases.dicom.geometry import Stack, check_ct_whole, check_pet_whole, read_values, stack_series
 from hngtv.cases.dicom.names import DicomChoices, OutlinePatterns, case_id_of
 from hngtv.cases.dicom.outlines import OutlineFile, draw_target
 from hngtv.cases.dicom.read import quiet_pydicom, shown
@@ -24,9 +24,11 @@ from hngtv.cases.phantom import write_nifti
 from hngtv.errors import InputError
 from hngtv.run_folder import atomic_folder, make_folder, read_json, sha256_of, sweep_temporaries, write_json
 
-CONVERT_VERSION = 1
+CONVERT_VERSION = 2
 """Raised whenever the same files give other values, so that older cases are converted again."""
 RECORD_NAME = "dicom.json"
+FILES = {"ct": "ct", "pet": "pet", "target": "gtv"}
+"""Names of the images by the part of the record that is about each."""
 READERS = {"rtstruct": read_rtstruct, "seg": read_seg}
 
 
@@ -120,10 +122,12 @@ def _write(scan: Scan, folder: Path, patterns: OutlinePatterns, key: str) -> dic
     warnings: list[str] = []
     with atomic_folder(folder) as temporary:
         ct = stack_series(scan.ct.paths)
+        warnings += check_ct_whole(ct)
         record["ct"] = _facts(scan.ct, ct)
         _write_image(temporary, "ct", _as_hu(read_values(ct)), ct)
         if scan.pet is not None:
             stack = stack_series(scan.pet.paths)
+            check_pet_whole(stack)
             suv = find_suv([one.header for one in stack.slices])
             _write_image(temporary, "pet", read_values(stack) * np.float32(suv.factor), stack)
             how = {"factor": suv.factor, "rule": suv.rule, "inputs": suv.inputs}
@@ -173,14 +177,15 @@ def _key(paths: Sequence[Path], choices: DicomChoices) -> str:
 
 
 def _read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished case; None for none."""
-    if not (folder / "ct.nii.gz").is_file():
-        return None
+    """The record of a case of which every file is there; None for none."""
     try:
         record = read_json(folder / RECORD_NAME)
     except (InputError, OSError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("warnings"), list) else None
+    if not isinstance(record, dict) or not isinstance(record.get("warnings"), list):
+        return None
+    is_whole = all((folder / f"{name}.nii.gz").is_file() for part, name in FILES.items() if part in record)
+    return record if is_whole else None
 
 
 def _if_file(path: Path) -> Path | None:

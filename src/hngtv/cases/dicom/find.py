@@ -125,7 +125,7 @@ def _files_below(source: Path, leave_out: Path | None, tree: Tree) -> Iterator[P
 
     for folder, folders, names in os.walk(source, onerror=tell):
         folders[:] = sorted(name for name in folders if (Path(folder) / name).resolve() != leave_out)
-        yield from (path for name in sorted(names) if (path := Path(folder) / name).is_file())
+        yield from (path for name in sorted(names) if os.path.isfile(path := Path(folder) / name))
 
 
 def _look_at(path: Path, members: dict[tuple[str, ...], list[Path]]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from hngtv.cases.dicom.read import number_of, numbers_of, read_header, read_pixels, shown, text_of
+from hngtv.cases.dicom.read import number_of, numbers_of, read_header, read_pixels, shown, tag_name, text_of, value_of
 from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
 
@@ -25,6 +25,8 @@ OFF_LINE = 0.25
 """How far, in voxels, a slice may lie from where equal steps put it. Source: our choice."""
 TILT_TOLERANCE = 0.001
 """Largest sideways part of the step between slices: 0.3 mm over 300 mm. Source: our choice."""
+LOST_BETWEEN = 1.5
+"""Slices farther apart than this share of the distance that their tags give have others lost between. Our choice."""
 ORIENTATION_DECIMALS = 3
 """Direction cosines equal to so many decimals are one orientation. Source: our choice."""
 
@@ -91,6 +93,60 @@ def stack_series(paths: Sequence[Path]) -> Stack:
     affine[:3] = np.stack([row * column_mm, column * row_mm, step, positions[0]], axis=1)
     _check_on_line(slices, positions, affine)
     return Stack(tuple(slices), grid_of_lps((n_columns, n_rows, len(slices)), affine))
+
+
+def check_pet_whole(stack: Stack) -> None:
+    """Raise InputError if a PET has not the number of slices that its tags tell of: the first one may be lost."""
+    header, n = stack.slices[0].header, len(stack.slices)
+    if value_of(header, "NumberOfSlices") is None:
+        return
+    told = number_of(header, "NumberOfSlices", "the PET")
+    times = number_of(header, "NumberOfTimeSlices", "the PET") if text_of(header, "NumberOfTimeSlices") else 1.0
+    if told > 0 and n not in (told, told / max(times, 1.0)):
+        raise InputError(
+            f"the PET has {n} slices, and {tag_name('NumberOfSlices')} = {told:g}; expected all of them, since SUV is "
+            "reckoned from the first that was acquired, so export the whole series again"
+        )
+
+
+def check_ct_whole(stack: Stack) -> tuple[str, ...]:
+    """Look whether slices of a CT were lost evenly, as every second one.
+
+    Returns:
+        A warning where the slice thickness alone tells so.
+    Raises:
+        InputError: The tags say that slices are missing between all others.
+    """
+    header, step_mm = stack.slices[0].header, stack.grid.spacing_mm[2]
+    apart = _positive(header, "SpacingBetweenSlices")
+    if apart is not None:
+        if step_mm > LOST_BETWEEN * apart:
+            name = tag_name("SpacingBetweenSlices")
+            raise InputError(
+                f"slices of the CT are {step_mm:.2f} mm apart, and {name} = {apart:g}; export the whole series again"
+            )
+        return ()
+    texts = [text_of(one.header, "InstanceNumber") for one in stack.slices]
+    numbers = [int(text) for text in texts if text.lstrip("-").isdecimal()]
+    holes = set(np.abs(np.diff(numbers)).tolist()) if len(numbers) == len(texts) else {1}
+    if len(holes) == 1 and (each := holes.pop()) > 1:
+        raise InputError(
+            f"slices of the CT are numbered in steps of {each} ({tag_name('InstanceNumber')} {texts[0]}, {texts[1]}, "
+            "...); those between are missing, so export the whole series again"
+        )
+    thick = _positive(header, "SliceThickness")
+    if thick is not None and step_mm > LOST_BETWEEN * thick:
+        return (f"slices of the CT are {step_mm:.2f} mm apart and {thick:g} mm thick; look whether some are missing",)
+    return ()
+
+
+def _positive(header: Dataset, keyword: str) -> float | None:
+    """A number of a tag that may be absent; None where it is, or says nothing."""
+    try:
+        value = number_of(header, keyword, "")
+    except InputError:
+        return None
+    return value if value > 0 else None
 
 
 def read_values(stack: Stack) -> NDArray[np.float32]:

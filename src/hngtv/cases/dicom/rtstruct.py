@@ -5,7 +5,7 @@ a planning system draws from centre to centre, those at the far end of an axis a
 So a contour of 10 x 10 mm fills 10 x 10 mm, and not one voxel more or less all around.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from skimage.measure import points_in_poly
 
 from hngtv.cases.dicom.geometry import to_ras
 from hngtv.cases.dicom.outlines import Drawn, OutlineFile
-from hngtv.cases.dicom.read import items_of, read_whole, shown, tag_name, text_of, value_of
+from hngtv.cases.dicom.read import items_of, number_of, read_whole, shown, tag_name, text_of, value_of
 from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
 
@@ -61,19 +61,20 @@ def read_rtstruct(path: Path) -> RtStruct:
     """Read the names and what they refer to; contours are looked at when drawn.
 
     Raises:
-        InputError: The file is damaged.
+        InputError: The file is damaged, or two outlines have one number.
     """
     dataset = read_whole(path)
-    contours = {
-        int(item.ReferencedROINumber): items_of(item, "ContourSequence")
-        for item in items_of(dataset, "ROIContourSequence")
-        if value_of(item, "ReferencedROINumber") is not None
-    }
-    rois = {
-        int(item.ROINumber): item
-        for item in items_of(dataset, "StructureSetROISequence")
-        if value_of(item, "ROINumber") is not None
-    }
+    contours: dict[int, list[Dataset]] = defaultdict(list)
+    for item in items_of(dataset, "ROIContourSequence"):
+        if (number := _number_in(item, "ReferencedROINumber", path)) is not None:
+            contours[number] += items_of(item, "ContourSequence")
+    rois: dict[int, Dataset] = {}
+    for item in items_of(dataset, "StructureSetROISequence"):
+        if (number := _number_in(item, "ROINumber", path)) is None:
+            continue
+        if number in rois:
+            raise InputError(f"{shown(path)} has two outlines of {tag_name('ROINumber')} = {number}; export it again")
+        rois[number] = item
     if rois and not contours:
         raise InputError(
             f"{shown(path)} names outlines and lacks {tag_name('ROIContourSequence')}; it may be cut short"
@@ -99,6 +100,10 @@ def read_rtstruct(path: Path) -> RtStruct:
         contours={number: contours.get(number, []) for number in names},
         frame_of=frame_of,
     )
+
+
+def _number_in(item: Dataset, keyword: str, path: Path) -> int | None:
+    return None if value_of(item, keyword) is None else int(number_of(item, keyword, shown(path)))
 
 
 def fill(contours: Sequence[Contour], shape: tuple[int, int, int]) -> NDArray[np.bool_]:

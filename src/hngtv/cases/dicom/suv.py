@@ -1,5 +1,6 @@
 """From the values of a PET series to SUV by body weight, with every tag that was used."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +18,10 @@ HALF_LIFE_S = (60.0, 1e6)
 """Values beyond these are in another unit, or none. Source: our choice; 18F has 6586 s, doses are 20 to 800 MBq."""
 MAX_ELAPSED_S = 12 * 3600.0
 """Longest time from injection to scan that is believed: six half-lives of 18F. Source: our choice."""
+HALF_A_DAY = timedelta(hours=12)
+"""An acquisition is taken to be no farther than this from SeriesTime where only the series has a date. Our choice."""
+DISAGREE_S = 60.0
+"""Two times of one injection that differ by more are worth a warning. Source: our choice, as below."""
 EARLY_SERIES_S = 60.0
 """A series time before the first acquisition by more than this is worth a warning: 0.6 % of SUV for 18F. Our choice."""
 PHILIPS_GROUP = 0x7053
@@ -162,7 +167,7 @@ def _elapsed(tags: _Tags, injection: Dataset) -> tuple[float, tuple[str, ...]]:
         name = tag_name("DecayCorrection")
         raise InputError(f"the PET has {name} = {correction or 'nothing'}; expected START or ADMIN")
     start = min(_acquired(header) for header in tags.headers)
-    given = _injected(tags, injection, start)
+    given, warnings = _injected(tags, injection, start)
     tags.used |= {"first_acquisition": start.isoformat(), "injection": given.isoformat()}
     elapsed_s = (start - given).total_seconds()
     if not 0 <= elapsed_s <= MAX_ELAPSED_S:
@@ -170,7 +175,7 @@ def _elapsed(tags: _Tags, injection: Dataset) -> tuple[float, tuple[str, ...]]:
             f"the PET was acquired {elapsed_s / 3600:.2f} h after the injection by {tag_name('AcquisitionTime')} and "
             f"the injection's time; expected 0 to {MAX_ELAPSED_S / 3600:g} h, so mend the dates"
         )
-    return elapsed_s, _early_series(tags, start)
+    return elapsed_s, (*warnings, *_early_series(tags, start))
 
 
 def _early_series(tags: _Tags, start: datetime) -> tuple[str, ...]:
@@ -188,25 +193,50 @@ def _early_series(tags: _Tags, start: datetime) -> tuple[str, ...]:
 
 def _acquired(header: Dataset) -> datetime:
     """When a slice was acquired."""
-    for date, time in (("AcquisitionDate", "AcquisitionTime"), ("SeriesDate", "AcquisitionTime")):
-        if text_of(header, date) and text_of(header, time):
-            return _parse(text_of(header, date), text_of(header, time), time)
+    time = text_of(header, "AcquisitionTime")
+    for keyword in ("AcquisitionDate", "SeriesDate"):
+        if time and (date := text_of(header, keyword)):
+            moment = _parse(date, time, "AcquisitionTime")
+            return moment if keyword == "AcquisitionDate" else _near_series(header, moment)
     if text_of(header, "AcquisitionDateTime"):
         return _parse_whole(header, text_of(header, "AcquisitionDateTime"), "AcquisitionDateTime")
     raise InputError(f"the PET lacks {tag_name('AcquisitionTime')}; decay correction START needs it")
 
 
-def _injected(tags: _Tags, item: Dataset, start: datetime) -> datetime:
-    """When the dose was given: by its date and time, else the last such time of day before the acquisition."""
-    whole, time = text_of(item, "RadiopharmaceuticalStartDateTime"), text_of(item, "RadiopharmaceuticalStartTime")
-    if whole:
-        tags.used["RadiopharmaceuticalStartDateTime"] = whole
-        return _parse_whole(tags.headers[0], whole, "RadiopharmaceuticalStartDateTime")
+def _near_series(header: Dataset, moment: datetime) -> datetime:
+    """A time of day on the date of its series, moved over midnight to where it is nearest to SeriesTime."""
+    try:
+        off = moment - _moment(text_of(header, "SeriesDate"), text_of(header, "SeriesTime"))
+    except (ValueError, TypeError):
+        return moment
+    return moment - timedelta(days=(off > HALF_A_DAY) - (off < -HALF_A_DAY))
+
+
+def _injected(tags: _Tags, item: Dataset, start: datetime) -> tuple[datetime, tuple[str, ...]]:
+    """When the dose was given, and warnings: its date and time, else the last such time of day before `start`."""
+    keyword, other = "RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime"
+    whole, time = text_of(item, keyword), text_of(item, other)
+    tags.used |= {name: text for name, text in ((keyword, whole), (other, time)) if text}
+    given = _parse_whole(tags.headers[0], whole, keyword) if _has_minutes(whole) else None
     if not time:
-        raise InputError(f"the PET lacks {tag_name('RadiopharmaceuticalStartTime')}; decay correction START needs it")
-    tags.used["RadiopharmaceuticalStartTime"] = time
-    given = _parse(start.strftime("%Y%m%d"), time, "RadiopharmaceuticalStartTime")
-    return given - timedelta(days=1) if given > start else given
+        if given is None:
+            raise InputError(f"the PET lacks {tag_name(other)}, the injection's; decay correction START needs it")
+        return given, ()
+    if given is None:
+        by_time = _parse(start.strftime("%Y%m%d"), time, other)
+        return (by_time - timedelta(days=1) if by_time > start else by_time), ()
+    try:
+        apart_s = abs((given - _moment(given.strftime("%Y%m%d"), time)).total_seconds())
+    except (ValueError, TypeError):
+        return given, ()
+    if apart_s <= DISAGREE_S:
+        return given, ()
+    return given, (f"the injection's {keyword} and {other} are {apart_s:.0f} s apart; the first was taken",)
+
+
+def _has_minutes(text: str) -> bool:
+    """Whether a date and time goes down to minutes; a date alone would be read as midnight."""
+    return len(re.split(r"[.+-]", text)[0]) >= len("YYYYMMDDHHMM")
 
 
 def _parse(date: str, time: str, keyword: str) -> datetime:
