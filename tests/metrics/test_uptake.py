@@ -35,7 +35,7 @@ def test_each_piece_has_a_threshold_of_its_own_and_labels_are_added() -> None:
     pet = np.zeros(PET.shape, np.float32)
     pet[1:3, 1, 1] = 20, 10
     pet[3, 1, 1], pet[8, 8, 8] = 5, 2
-    labels = labels_of(np.s_[1:3, 1, 1], np.s_[3:4, 1, 1])
+    labels = labels_of(np.s_[1:3, 1:2, 1:2], np.s_[3:4, 1:2, 1:2])
     labels[8, 8, 8] = 2
     both = measure_uptake(labels, PET, pet, PET)
     assert both is not None

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from hngtv.cases.manifest import RawCase
@@ -173,14 +174,14 @@ def _draw_table(figure: Figure, rows: Sequence[Sequence[str]], top: float) -> No
     if not rows:
         return
     table = axis.table(
-        [list(row) for row in rows], colLabels=COLUMNS, bbox=(0, 0, 1, 1), cellLoc="right", edges="horizontal"
+        [list(row) for row in rows], colLabels=COLUMNS, bbox=Bbox.unit(), cellLoc="right", edges="horizontal"
     )
     table.auto_set_font_size(False)
     table.set_fontsize(9)
     for (row, column), cell in table.get_celld().items():
         cell.set_edgecolor("#bbbbbb")
         if row == 0 or column == 0:
-            cell.get_text().set_weight("bold")
+            cell.get_text().set_fontweight("bold")
         if row == 0:
             cell.get_text().set_fontsize(8)
 

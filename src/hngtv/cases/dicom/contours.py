@@ -19,8 +19,9 @@ def trace(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
     Pieces that touch at a corner alone are two. At the border of the image, the line lies half a voxel outside.
     """
-    pieces, n_pieces = ndimage.label(mask)  # 4 neighbours, as `find_contours` sees them
-    return [_trace_piece(pieces == number) for number in range(1, n_pieces + 1)]
+    pieces = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, output=pieces)  # 4 neighbours, as `find_contours` sees them
+    return [_trace_piece(pieces == number) for number in range(1, pieces.max(initial=0) + 1)]
 
 
 def _trace_piece(piece: NDArray[np.bool_]) -> NDArray[np.float64]:
