@@ -1,7 +1,9 @@
 """HECKTOR trees of each year, with the traps that are known of them."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -245,7 +247,10 @@ BAD_TABLES = {
     "no factor": ("pid,units,bqml_to_suvbw_factor\nCHUP-014,BQML,\n", "no factor from Bq/mL to SUV"),
     "counts": ("pid,units,bqml_to_suvbw_factor\nCHUP-014,CNTS,0.1\n", "units is 'CNTS'; expected BQML or GML"),
     "text": ("pid,bqml_to_suvbw_factor\nCHUP-014,many\n", "is 'many'; expected a number"),
-    "two ages": ("PatientID,Age\nCHUP-014,61\n", "age is '61', but '60' elsewhere"),
+    "two boxes": (
+        "PatientID,x1,x2,y1,y2,z1,z2\nCHUP-014,0,1,0,1,0,1\nCHUP-014,0,1,0,1,0,2\n",
+        "box_z2_mm is '2', but '1' elsewhere",
+    ),
 }
 
 
@@ -259,6 +264,34 @@ def test_a_table_that_cannot_be_right_is_refused_in_one_line(tmp_path: Path, nam
         recognise(root)
     assert "table.csv: patient CHUP" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_clinical_values_that_differ_are_told_and_the_first_stays(tmp_path: Path) -> None:
+    root = write_2026(tmp_path) / "hecktor2026_training"
+    (root / "later.csv").write_text("PatientID,Age,Gender,N_stage\nCHUP-014,60.0,NaN,N1\nHGJ-001,NA,None,\n")
+    (root / "CHUP-014/ehr.json").write_text('{"Age": null, "Gender": 0, "HPV Status": null}')
+    found = recognise(tmp_path)
+    extra = by_id(found)["CHUP-014"].extra
+    assert (extra["age"], extra["gender"], extra["n_stage"], extra["hpv_status"]) == ("60", "0", "N2", "1")
+    assert (by_id(found)["HGJ-001"].extra["age"], by_id(found)["HGJ-001"].extra["gender"]) == ("62", "")
+    told = [note for note in found.notes if "is not what another file says" in note]
+    assert len(told) == 1
+    assert told[0].endswith("later.csv: n_stage is not what another file says for 1 patient(s), so it was left out: "
+                            "chup014 ('N1', not 'N2')")  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_opened_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, real = write_2022(tmp_path), os.scandir
+
+    def scan(path: str) -> Any:
+        if str(path).endswith("hecktor2022_testing"):
+            raise PermissionError(13, "denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    found = recognise(root)
+    assert len(found.cases) == 2
+    assert found.notes[-1].startswith(f"1 folder(s) cannot be opened: {root / 'hecktor2022_testing'}")
 
 
 def test_factor_follows_from_weight_and_dose(tmp_path: Path) -> None:

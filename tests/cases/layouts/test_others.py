@@ -63,12 +63,29 @@ def test_nnunet_of_version_1_has_labels_the_other_way_round(tmp_path: Path) -> N
         ({"labels": {"background": 0, "GTVn": 1, "GTVp": 2}}, "label gtvn is 1; expected 1 for GTVp"),
         ({"labels": {"background": 0, "whole": [1, 2]}}, "label whole is a region"),
         ({"file_ending": ".mha"}, "file_ending is '.mha'"),
+        ({"labels": ["background", "GTVp"]}, r"labels is .*expected an object"),
+        ({"labels": {"background": 0, "GTVp": "one"}}, "label gtvp is 'one'; expected a whole number"),
+        ({"channel_names": ["CT", "PET"]}, "channel_names or modality is .*expected an object"),
     ],
 )
 def test_nnunet_that_cannot_be_read_safely_is_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(InputError, match=reason) as caught:
         recognise(write_nnunet_tree(tmp_path, **changes))
     assert "dataset.json" in str(caught.value)
+
+
+def test_an_nnunet_pet_without_a_ct_is_told(tmp_path: Path) -> None:
+    root = write_nnunet_tree(tmp_path)
+    touch(root, "imagesTr/P3_0000.nii.gz")
+    assert "1 PET file(s) have no CT and were left out: P3_0000.nii.gz" in recognise(root).notes
+
+
+def test_a_dataset_json_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    path = write_json(write_nnunet_tree(tmp_path) / "dataset.json", [])
+    with pytest.raises(InputError, match=r"dataset.json is '\[\]'; expected an object"):
+        recognise(tmp_path)
+    with pytest.raises(InputError, match=r"dataset.json is '\[\]'; expected an object"):
+        recognise(path)
 
 
 def test_several_nnunet_sets_are_refused(tmp_path: Path) -> None:
@@ -93,6 +110,10 @@ def test_a_list_of_ct_and_pet_files(tmp_path: Path) -> None:
     assert cases["P1"].target == tmp_path / "labels/P1.nii.gz"
     assert (cases["P2"].pet, cases["P2"].split) == (None, "test")
     assert "1 listed case(s) are not on disk and were left out: P9" in found.notes[0]
+    (tmp_path / "labels/P1.nii.gz").unlink()
+    found = recognise(tmp_path)
+    assert by_id(found)["P1"].target is None
+    assert "1 listed label(s) are not on disk: P1" in found.notes[1]
     assert recognise(path).cases == found.cases
 
 
@@ -101,6 +122,34 @@ def test_a_list_never_leads_out_of_its_folder(tmp_path: Path, name: str) -> None
     write_json(tmp_path / "in/dataset.json", {"training": [{"image": [name, "a_pt.nii.gz"]}]})
     with pytest.raises(InputError, match="which leaves"):
         recognise(tmp_path / "in")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"training": [{"image": ["a_ct.nii", "a_pt.nii"]}], "test": 5}, "test is '5'; expected a list"),
+        ({"training": [{"image": ["a_ct.nii", "a_pt.nii"]}, {"label": "b.nii"}]}, "expected `image` in it"),
+        ({"training": [{"image": "a.nii"}, {"image": ["b_ct.nii"]}], "modality": {"0": "CT", "1": "PT"}},
+         "an image is .*expected a text"),
+        ({"training": [{"image": "a.nii"}], "modality": ["CT", "PT"]}, "modality is .*expected an object"),
+    ],
+)  # fmt: skip
+def test_a_malformed_list_is_refused_in_one_line(tmp_path: Path, content: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        recognise(write_json(tmp_path / "list.json", content))
+    assert "list.json" in str(caught.value)
+
+
+def test_one_id_in_training_and_test_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    content = {"training": [{"image": "imagesTr/P1.nii"}], "test": ["imagesTs/P1.nii"]}
+    path = write_json(tmp_path / "dataset.json", content | {"modality": {"0": "CT", "1": "PT"}})
+    with pytest.raises(InputError, match="has duplicate case ids: P1"):
+        recognise(tmp_path)
+    entry = {"image": ["P1_ct.nii", "P1_pt.nii"]}
+    touch(tmp_path, "P1_ct.nii")
+    write_json(path, {"training": [entry, entry]})
+    with pytest.raises(InputError, match="has duplicate case ids: P1"):
+        recognise(path)
 
 
 def test_images_of_a_list_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
@@ -120,6 +169,7 @@ def test_4d_images_of_the_decathlon_are_split_into_frames(tmp_path: Path) -> Non
     write_json(tmp_path / "msd/dataset.json", content)
     found = recognise(tmp_path / "msd")
     assert found.write is not None
+    assert "1 listed label(s) are not on disk: P2" in found.notes[0]
     with pytest.raises(InputError, match=r"hngtv import source=.* out=NEW_FOLDER/cases\.csv"):
         load_cases(tmp_path / "msd")
     (case,), (line,) = found.write(tmp_path / "out")

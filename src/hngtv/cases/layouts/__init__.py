@@ -1,5 +1,6 @@
 """Trees of challenges, tools and hospitals, recognised by what lies in them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from hngtv.cases.dicom.names import DicomChoices
@@ -44,7 +45,7 @@ def recognise(source: Path, layout: FolderLayout | None = None, dicom: DicomChoi
     for find in FINDERS:
         if found := find(tree):
             check_ids(found.cases, source)
-            return _with_archives(found, tree)
+            return _with_unread(found, tree)
     return _recognise_dicom(tree, dicom)
 
 
@@ -67,7 +68,9 @@ def _recognise_file(source: Path) -> Recognised:
     if is_archive(source):
         raise InputError(f"{source} is an archive; extract it into a folder of its own and give that folder")
     if source.suffix.lower() == ".json":
-        return read_decathlon(source, walk_tree(source.parent))
+        found = read_decathlon(source, walk_tree(source.parent))
+        check_ids(found.cases, source)
+        return found
     return Recognised("a manifest", f"{source.name} is a table", tuple(read_manifest(source)))
 
 
@@ -89,13 +92,16 @@ def _recognise_dicom(tree: Tree, choices: DicomChoices | None) -> Recognised:
     raise InputError(
         f"no case found in {tree.root}, which holds {images}: expected CASE/ct.nii.gz, HECKTOR, nnU-Net raw, a JSON "
         "list, BIDS or DICOM; for other names set data.ct, data.pet and data.target, as in data.ct={case}_CT.nii.gz"
+        + (f"; cannot be opened: {listing(tree.closed)}" if tree.closed else "")
     )
 
 
-def _with_archives(found: Recognised, tree: Tree) -> Recognised:
-    """Tell of archives that lie beside extracted cases."""
-    if not tree.archives:
-        return found
-    names = listing([str(tree.inside(path)) for path in tree.archives])
-    note = f"{len(tree.archives)} archive(s) were not read: {names}; extract those whose cases are missing"
-    return Recognised(found.layout, found.why, found.cases, (*found.notes, note), found.write)
+def _with_unread(found: Recognised, tree: Tree) -> Recognised:
+    """Tell of archives that lie beside extracted cases, and of folders that cannot be opened."""
+    notes = list(found.notes)
+    if tree.archives:
+        names = listing([str(tree.inside(path)) for path in tree.archives])
+        notes.append(f"{len(tree.archives)} archive(s) were not read: {names}; extract those whose cases are missing")
+    if tree.closed:
+        notes.append(f"{len(tree.closed)} folder(s) cannot be opened: {listing(tree.closed)}; mend their rights")
+    return replace(found, notes=tuple(notes))

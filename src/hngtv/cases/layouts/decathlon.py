@@ -1,7 +1,8 @@
 """JSON lists of images as the Medical Segmentation Decathlon and MONAI write them, with 4D images or one file each."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,16 @@ from tqdm import tqdm
 
 from hngtv.cases.layouts.nnunet import find_channels
 from hngtv.cases.layouts.tables import add_patient_files
-from hngtv.cases.layouts.tree import Recognised, Tree, path_inside, read_json_leniently, stem_of
+from hngtv.cases.layouts.tree import (
+    Recognised,
+    Tree,
+    as_kind,
+    listing,
+    path_inside,
+    read_json_leniently,
+    read_object,
+    stem_of,
+)
 from hngtv.cases.manifest import RawCase, check_ids
 from hngtv.errors import InputError
 from hngtv.volume.nifti import save_nifti
@@ -39,18 +49,21 @@ def find_decathlon(tree: Tree) -> Recognised | None:
 
 def read_decathlon(path: Path, tree: Tree) -> Recognised:
     """The cases of one list; see `find_decathlon`."""
-    content, notes = read_json_leniently(path)
+    content, notes = read_object(path)
     entries = [
-        (_as_entry(entry), split)
+        (_as_entry(entry, path), split)
         for section, split in SECTIONS.items()
-        for entry in content.get(section, [])
+        for entry in as_kind(content.get(section) or [], list, f"{path}: {section}")
     ]  # fmt: skip
     if not entries:
         raise InputError(f"{path} lists no image; expected a list `training` of entries with image and label")
     where = str(path)
     if any(isinstance(entry.get("image"), str) and _second(entry) is None for entry, _ in entries):
-        ct, pet = find_channels(content.get("modality") or content.get("channel_names") or {}, path)
-        write = partial(_write_frames, entries=entries, root=path.parent, where=where, frames=(ct, pet))
+        ct, pet = find_channels(content, path)
+        sources = [_frames_of(entry, split, path.parent, where) for entry, split in entries]
+        check_ids([case for _, case in sources], path)
+        notes += _label_notes([case for _, case in sources], path)
+        write = partial(_write_frames, sources=sources, frames=(ct, pet))
         why = f"{path.name} lists 4D images (CT is frame {ct}, PET frame {pet})"
         return Recognised("Medical Segmentation Decathlon (4D images)", why, notes=tuple(notes), write=write)
     cases, absent = [], []
@@ -60,6 +73,8 @@ def read_decathlon(path: Path, tree: Tree) -> Recognised:
     if absent:
         names = ", ".join(case.case_id for case in absent[:3])
         notes.append(f"{path}: {len(absent)} listed case(s) are not on disk and were left out: {names}")
+    notes += _label_notes(cases, path)
+    cases = [replace(case, target=case.target and _if_file(case.target)) for case in cases]
     cases, more = add_patient_files(cases, tree)
     return Recognised("list of images (JSON)", f"{path.name} lists CT and PET of each case",
                       tuple(cases), (*notes, *more))  # fmt: skip
@@ -74,9 +89,18 @@ def _is_list(path: Path) -> bool:
     return isinstance(listed, list) and bool(listed) and isinstance(listed[0], dict) and "image" in listed[0]
 
 
-def _as_entry(entry: Any) -> Mapping[str, Any]:
+def _as_entry(entry: Any, path: Path) -> Mapping[str, Any]:
     """Test images may be named without a key."""
-    return entry if isinstance(entry, dict) else {"image": entry}
+    entry = entry if isinstance(entry, dict) else {"image": entry}
+    if not isinstance(entry.get("image") or entry.get("ct"), str | list):
+        raise InputError(f"{path} has the entry {str(entry)[:60]}; expected `image` in it, a file or a list of files")
+    return entry
+
+
+def _label_notes(cases: Sequence[RawCase], path: Path) -> list[str]:
+    """Which listed masks are not on disk."""
+    absent = [case.case_id for case in cases if case.target is not None and not case.target.is_file()]
+    return [f"{path}: {len(absent)} listed label(s) are not on disk: {listing(absent)}"] if absent else []
 
 
 def _second(entry: Mapping[str, Any]) -> Any:
@@ -95,21 +119,26 @@ def _listed_case(entry: Mapping[str, Any], split: str, root: Path, where: str) -
     extra = {"official_fold": str(entry["fold"])} if "fold" in entry else {}
     paths = [path_inside(root, name, where) for name in (ct[0], pet[0])]
     target = path_inside(root, str(label), where) if label else None
-    return RawCase(case_id, "", paths[0], _if_file(paths[1]), target and _if_file(target), split=split, extra=extra)
+    return RawCase(case_id, "", paths[0], _if_file(paths[1]), target, split=split, extra=extra)
+
+
+def _frames_of(entry: Mapping[str, Any], split: str, root: Path, where: str) -> tuple[Path, RawCase]:
+    """A 4D image, and the case that it will be below the folder that it is written to."""
+    source = path_inside(root, as_kind(entry.get("image"), str, f"{where}: an image"), where)
+    label = path_inside(root, str(entry["label"]), where) if entry.get("label") else None
+    folder = Path(stem_of(source))
+    return source, RawCase(folder.name, "", folder / "ct.nii.gz", folder / "pet.nii.gz", label, split=split)
 
 
 def _write_frames(
-    out: Path, entries: list[tuple[Mapping[str, Any], str]], root: Path, where: str, frames: tuple[int, int]
+    out: Path, sources: Sequence[tuple[Path, RawCase]], frames: tuple[int, int]
 ) -> tuple[list[RawCase], list[str]]:
     """Split 4D images into out/CASE/ct.nii.gz and pet.nii.gz; masks stay where they are."""
     cases, lines = [], []
-    for entry, split in tqdm(entries, desc="splitting", unit="case", disable=None):
-        source = path_inside(root, str(entry["image"]), where)
-        label = path_inside(root, str(entry["label"]), where) if entry.get("label") else None
-        folder = out / stem_of(source)
-        ct, pet = folder / "ct.nii.gz", folder / "pet.nii.gz"
-        case = RawCase(stem_of(source), "", ct, pet, label and _if_file(label), split=split)
-        check_ids([case], source)
+    for source, case in tqdm(sources, desc="splitting", unit="case", disable=None):
+        assert case.pet is not None
+        target = case.target and _if_file(case.target)
+        case = replace(case, ct=out / case.ct, pet=out / case.pet, target=target)
         try:
             _split(source, case, frames)
         except InputError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hngtv.cases.layouts.tables import add_patient_files
-from hngtv.cases.layouts.tree import Recognised, Tree, read_json_leniently
+from hngtv.cases.layouts.tree import Recognised, Tree, as_kind, listing, read_object
 from hngtv.cases.manifest import RawCase
 from hngtv.errors import InputError
 from hngtv.volume.nifti import SUFFIXES
@@ -30,28 +30,37 @@ def find_nnunet(tree: Tree) -> Recognised | None:
     if len(sets) > 1:
         raise InputError(f"{tree.root} holds {len(sets)} nnU-Net data sets; give one, such as {sets[0].parent}")
     path = sets[0]
-    description, notes = read_json_leniently(path)
+    description, notes = read_object(path)
     ending = _ending(description, path)
-    ct, pet = find_channels(description.get("channel_names") or description.get("modality") or {}, path)
-    notes += _check_labels(description.get("labels") or {}, path)
-    cases = []
+    ct, pet = find_channels(description, path)
+    notes += _check_labels(as_kind(description.get("labels") or {}, dict, f"{path}: labels"), path)
+    cases, lone = [], []
     for part, split in SPLITS.items():
         folder = path.parent / f"images{part}"
         for image in sorted(folder.glob(f"*_{ct:04d}{ending}")):
             case_id = image.name.removesuffix(f"_{ct:04d}{ending}")
             other, label = folder / f"{case_id}_{pet:04d}{ending}", path.parent / f"labels{part}" / f"{case_id}{ending}"
             cases.append(RawCase(case_id, "", image, _if_file(other), _if_file(label), split=split))
+        lone += [
+            image.name
+            for image in sorted(folder.glob(f"*_{pet:04d}{ending}"))
+            if not (folder / image.name.replace(f"_{pet:04d}{ending}", f"_{ct:04d}{ending}")).is_file()
+        ]
+    if lone:
+        notes.append(f"{len(lone)} PET file(s) have no CT and were left out: {listing(lone)}")
     cases, more = add_patient_files(cases, tree)
     why = f"{path.name} and imagesTr/ID_0000{ending} (CT is channel {ct}, PET channel {pet})"
     return Recognised("nnU-Net raw", why, tuple(cases), (*notes, *more))
 
 
-def find_channels(names: Mapping[str, Any], path: Path) -> tuple[int, int]:
-    """Numbers of the CT and the PET channel, by their names.
+def find_channels(description: Mapping[str, Any], path: Path) -> tuple[int, int]:
+    """Numbers of the CT and the PET channel, by their names in a dataset.json.
 
     Raises:
         InputError: Not exactly one of each.
     """
+    names = description.get("channel_names") or description.get("modality") or {}
+    names = as_kind(names, dict, f"{path}: channel_names or modality")
     plain = {}
     for number, name in names.items():
         if str(number).isdigit():
@@ -85,6 +94,8 @@ def _check_labels(labels: Mapping[str, Any], path: Path) -> list[str]:
     for name, value in values.items():
         if isinstance(value, list):
             raise InputError(f"{path}: label {name} is a region {value}; expected one number for each label")
+        if not str(value).isdecimal():
+            raise InputError(f"{path}: label {name} is {value!r}; expected a whole number such as 1")
         plain, number = re.sub(r"[^a-z]", "", name), int(value)
         expected = 1 if plain in GTVP_WORDS else 2 if plain in GTVN_WORDS else None
         if expected is not None and number != expected:

@@ -27,7 +27,7 @@ SAME_NAME = {
 """Columns that the years spell differently."""
 FACTOR_TOLERANCE = 1e-3
 """Relative difference at which a factor no longer agrees with weight and dose. Source: our choice."""
-EMPTY = ("", "nan", "na", "n/a", "none")
+EMPTY = ("", "nan", "na", "n/a", "none", "null")
 CENTRE_OF_ID = re.compile(r"(?P<centre>[A-Za-z]{2,6})[-_]?\d+")
 
 
@@ -39,18 +39,20 @@ class PatientFiles:
         clinical: Further columns.
         units: PET unit and factor.
         notes: One line for each thing a user should know.
+        conflicts: What was left out since another file says otherwise, by file and column.
     """
 
     clinical: dict[str, dict[str, str]] = field(default_factory=dict)
     units: dict[str, tuple[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    conflicts: dict[str, list[str]] = field(default_factory=dict)
 
 
 def add_patient_files(cases: Sequence[RawCase], tree: Tree) -> tuple[list[RawCase], list[str]]:
     """Cases with what the tables of their tree say of them, and notes.
 
     Raises:
-        InputError: A table says two things of one patient, or has an unusable number.
+        InputError: Two boxes, factors or official folds of one patient, or an unusable number.
     """
     files = PatientFiles()
     on_disk = {key_of(case.case_id) for case in cases}
@@ -61,6 +63,10 @@ def add_patient_files(cases: Sequence[RawCase], tree: Tree) -> tuple[list[RawCas
             _read_splits(path, on_disk, files)
         elif path.name.lower().startswith("ehr") and key_of(path.parent.name) in on_disk:
             _read_ehr(path, files)
+    files.notes += [
+        f"{column} is not what another file says for {len(told)} patient(s), so it was left out: {listing(told)}"
+        for column, told in files.conflicts.items()
+    ]
     return [_with_files(case, files) for case in cases], files.notes
 
 
@@ -106,9 +112,9 @@ def _read_table(path: Path, on_disk: set[str], files: PatientFiles) -> None:
         if is_factors:
             _add_unit(key, row, where, files)
         elif all(name in columns for name in BOX_COLUMNS):
-            _add(key, _box_in_ras(row, where), where, files)
+            _add_once(key, _box_in_ras(row, where), where, files)
         else:
-            _add(key, {name: value for name, value in row.items() if name != id_column}, where, files)
+            _add_clinical(key, {name: value for name, value in row.items() if name != id_column}, path, files)
 
 
 def _rows_of(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -127,14 +133,31 @@ def _rows_of(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return columns, [{name: row.get(name, "") for name in columns} for row in rows]
 
 
-def _add(key: str, values: Mapping[str, str], where: str, files: PatientFiles) -> None:
-    """Join columns; an empty value gives way, another one is an error."""
+def _add_once(key: str, values: Mapping[str, str], where: str, files: PatientFiles) -> None:
+    """Add values that geometry or folds rest on; two different ones are an error."""
     known = files.clinical.setdefault(key, {})
     for name, value in values.items():
-        before = known.get(name, "")
-        if before and value and before != value:
+        before = known.setdefault(name, value)
+        if not _agree(before, value):
             raise InputError(f"{where}: {name} is {value!r}, but {before!r} elsewhere; expected one value a patient")
+
+
+def _add_clinical(key: str, values: Mapping[str, str], path: Path, files: PatientFiles) -> None:
+    """Join columns; an empty value gives way, and of two different ones the first stays."""
+    known = files.clinical.setdefault(key, {})
+    for name, value in values.items():
+        value, before = "" if value.lower() in EMPTY else value, known.get(name, "")
+        if before and value and not _agree(before, value):
+            files.conflicts.setdefault(f"{path}: {name}", []).append(f"{key} ({value!r}, not {before!r})")
         known[name] = before or value
+
+
+def _agree(first: str, second: str) -> bool:
+    """Whether two texts are one value: 62 and 62.0 are."""
+    try:
+        return first == second or float(first) == float(second)
+    except ValueError:
+        return False
 
 
 def _box_in_ras(row: Mapping[str, str], where: str) -> dict[str, str]:
@@ -178,9 +201,10 @@ def _read_splits(path: Path, on_disk: set[str], files: PatientFiles) -> None:
     files.notes += notes
     absent = set()
     for number, fold in enumerate(folds if isinstance(folds, list) else []):
-        for case_id in fold.get("val", []) if isinstance(fold, dict) else []:
+        listed = fold.get("val") if isinstance(fold, dict) else None
+        for case_id in listed if isinstance(listed, list) else []:
             if key_of(str(case_id)) in on_disk:
-                _add(key_of(str(case_id)), {"official_fold": str(number)}, str(path), files)
+                _add_once(key_of(str(case_id)), {"official_fold": str(number)}, str(path), files)
             else:
                 absent.add(str(case_id))
     if absent:
@@ -191,8 +215,8 @@ def _read_ehr(path: Path, files: PatientFiles) -> None:
     record, notes = read_json_leniently(path)
     files.notes += notes
     if isinstance(record, dict):
-        plain = {column_name(str(name)): str(value) for name, value in record.items()}
-        _add(key_of(path.parent.name), plain, str(path), files)
+        plain = {column_name(str(name)): "" if value is None else str(value) for name, value in record.items()}
+        _add_clinical(key_of(path.parent.name), plain, path, files)
 
 
 def _number(text: str, where: str) -> float:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from hngtv.cases.manifest import RawCase
 from hngtv.errors import InputError
@@ -16,6 +16,8 @@ from hngtv.volume.nifti import SUFFIXES, has_nifti_name
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".7z", ".rar")
 STRING_OR_TRAILING_COMMA = re.compile(r'"(?:\\.|[^"\\])*"|,(?=\s*[}\]])')
 N_SHOWN = 3
+JSON_NAMES = {dict: "an object {...}", list: "a list [...]", str: "a text"}
+Kind = TypeVar("Kind", dict, list, str)
 
 Writer = Callable[[Path], tuple[list[RawCase], list[str]]]
 """Writes the cases of a tree as NIfTI below a folder; returns them, and one line for each finding or failure."""
@@ -42,7 +44,10 @@ class Recognised:
 
 @dataclass(frozen=True)
 class Tree:
-    """Files below a folder, each sorted by path, and the number of all of them; hidden ones are left out."""
+    """Files below a folder, each sorted by path, and the number of all of them; hidden ones are left out.
+
+    `closed` are folders that cannot be opened.
+    """
 
     root: Path
     images: tuple[Path, ...]
@@ -50,6 +55,7 @@ class Tree:
     jsons: tuple[Path, ...]
     archives: tuple[Path, ...]
     n_files: int
+    closed: tuple[str, ...] = ()
 
     def inside(self, path: Path) -> Path:
         return path.relative_to(self.root)
@@ -57,8 +63,8 @@ class Tree:
 
 def walk_tree(root: Path) -> Tree:
     """List a tree; links to folders are followed no further, so that it ends."""
-    files = []
-    for folder, folders, names in os.walk(root):
+    files, closed = [], []
+    for folder, folders, names in os.walk(root, onerror=lambda error: closed.append(str(error.filename))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files += [Path(folder, name) for name in sorted(names) if not name.startswith((".", TEMPORARY_PREFIX))]
 
@@ -66,7 +72,9 @@ def walk_tree(root: Path) -> Tree:
         return tuple(path for path in files if path.name.lower().endswith(suffixes))
 
     images = tuple(path for path in files if has_nifti_name(path))
-    return Tree(root, images, ending(".csv", ".tsv"), ending(".json"), ending(*ARCHIVE_SUFFIXES), len(files))
+    return Tree(
+        root, images, ending(".csv", ".tsv"), ending(".json"), ending(*ARCHIVE_SUFFIXES), len(files), tuple(closed)
+    )
 
 
 def is_archive(path: Path) -> bool:
@@ -113,6 +121,27 @@ def read_json_leniently(path: Path) -> tuple[Any, list[str]]:
         return json.loads(mended), [f"{path} is not valid JSON: a comma before a closing bracket was ignored"]
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not valid JSON ({error}); mend it or take it out of the folder") from None
+
+
+def read_object(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """As `read_json_leniently`, of a file that must hold an object.
+
+    Raises:
+        InputError: As there, or it holds something else.
+    """
+    value, notes = read_json_leniently(path)
+    return as_kind(value, dict, f"{path}"), notes
+
+
+def as_kind(value: Any, kind: type[Kind], where: str) -> Kind:
+    """A value of a JSON file that must be a dict, list or str.
+
+    Raises:
+        InputError: It is something else; the line begins with `where`.
+    """
+    if isinstance(value, kind):
+        return value
+    raise InputError(f"{where} is {str(value)[:40]!r}; expected {JSON_NAMES[kind]}, so mend the file")
 
 
 def listing(names: Sequence[str]) -> str:
