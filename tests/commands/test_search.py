@@ -8,14 +8,15 @@ import sys
 import time
 from pathlib import Path
 
-import optuna
 import pytest
 
 from hngtv.cases.folds import make_folds
 from hngtv.commands.entry import BAD_INPUT, CASES_FAILED, DONE, compose, run_command
+from hngtv.commands.status import last_status, recorded
 from hngtv.commands.study import SearchStudy
 from hngtv.config import RunSettings, SearchSettings, parse_settings
-from hngtv.run_folder import read_csv, read_json
+from hngtv.errors import PrunedError
+from hngtv.run_folder import RunFolder, read_csv, read_json
 from tests.tiny_cases import write_tiny_cohort
 from tests.tiny_run import tiny_run
 
@@ -142,12 +143,51 @@ def test_a_hopeless_trial_is_pruned_after_the_warm_up(metric: str, better: float
     trial = study.next_trial()
     assert trial is not None
     study.report(trial, 0, 0.1)
-    with pytest.raises(optuna.TrialPruned, match=r"Dice 0\.100 after 0\.5 of the training"):
+    with pytest.raises(PrunedError, match=r"Dice 0\.100 after 0\.5 of the training"):
         study.report(trial, 1, 0.1)
     study.prune(trial)
     study.write_tables()
     states = [row["state"] for row in read_csv(tmp_path / "trials.csv", ("state",))]
     assert states == ["done", "done", "pruned"]
+
+
+def test_a_pruned_trial_is_recorded_as_done(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with pytest.raises(PrunedError), recorded(folder):
+        raise PrunedError("pruned: Dice 0.1")
+    status = last_status(folder)
+    assert (status.status, status.exit_status, status.reason) == ("done", DONE, "pruned: Dice 0.1")
+
+
+def test_a_trial_killed_after_its_training_keeps_what_it_told(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    killed = study_of(tmp_path).next_trial()
+    assert killed is not None
+    killed.report(0.8, 0)
+    study = study_of(tmp_path)
+    again = study.next_trial()
+    assert again is not None
+    study.report(again, 0, 0.8)  # where the training goes on from a checkpoint
+    study.complete(again, 0.9)
+    study.write_tables()
+    rows = read_csv(tmp_path / "trials.csv", ("state",))
+    assert [(row["state"], row["dice_at_0.25"]) for row in rows] == [("killed", "0.8"), ("done", "0.8")]
+    assert not [warning for warning in recwarn if "ignored" in str(warning.message)]
+
+
+def test_a_kill_while_a_trial_is_lined_up_does_not_try_it_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_of(tmp_path, "n_trials=3")
+    assert study.next_trial() is not None
+    monkeypatch.setattr(study.study, "tell", _stop)
+    with pytest.raises(KeyboardInterrupt):
+        study.next_trial()
+    assert study_of(tmp_path, "n_trials=3").next_trial() is not None
+    assert [trial.state.name for trial in study.study.get_trials()] == ["FAIL", "RUNNING"]
+
+
+def _stop(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_smaller_distance_is_better(tmp_path: Path) -> None:
@@ -195,6 +235,10 @@ def test_settings_that_do_not_go_together_fail_their_trial_alone(
         (["+space.network.norm={low:0,high:1}"], "space.network.norm allows"),
         (["+space.seed={low:0,high:9}"], "space.seed is the same for all trials"),
         (["+space.network.n_gates.choices=3"], "space.network.n_gates.choices is 3; expected a list"),
+        (["+space.network.n_gates={low:1,high:2,step:0}"], "space.network.n_gates needs step > 0"),
+        (["+space.loss.dice_weight={low:1,high:2,step:-1}"], "space.loss.dice_weight needs step > 0"),
+        (["+space.network.n_gates={low:1,high:2,step:0.5}"], "space.network.n_gates takes whole numbers"),
+        (["+space.network.n_gates={low:1.2,high:1.9}"], "space.network.n_gates takes whole numbers"),
         (["+space.network.n_gates=3"], "space.network.n_gates is 3; expected a range"),
         (["space={}", "space.loss=null", "space.optimiser=null", "space.roi=null"], "space is empty"),
         (["moments=[0.5,0.25]"], "moments must rise"),

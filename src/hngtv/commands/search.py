@@ -31,7 +31,7 @@ from hngtv.commands.results import announce, write_results
 from hngtv.commands.run import MAX_PREPARE_WORKERS, PLACES, layout_of
 from hngtv.commands.status import recorded
 from hngtv.config import RunSettings, SearchSettings, plain
-from hngtv.errors import CasesFailedError, InputError
+from hngtv.errors import CasesFailedError, InputError, PrunedError
 from hngtv.run_folder import RunFolder, make_folder, read_json, write_json
 
 MAY_DIFFER = ("run_dir", "work_dir", "logger", "out", "n_trials", "timeout_s")
@@ -117,8 +117,6 @@ def _prepare(settings: SearchSettings) -> tuple[list[Any], list[str]]:
 
 def _run_next(study: Any, settings: SearchSettings, prepared: Sequence[Any]) -> bool:
     """Run a trial from its settings to its value; False where none is left to begin."""
-    import optuna
-
     with ExitStack() as stack:
         with study.lock:  # nobody may take a trial for dead before its folder is claimed
             trial = study.next_trial()
@@ -136,7 +134,7 @@ def _run_next(study: Any, settings: SearchSettings, prepared: Sequence[Any]) -> 
             with recorded(folder):
                 value = _train_and_score(study, trial, run_settings, prepared, folder)
                 write_costs(folder)
-        except optuna.TrialPruned as error:
+        except PrunedError as error:
             log.info("%s", error)
             study.prune(trial)
         except (InputError, CasesFailedError) as error:
@@ -161,7 +159,7 @@ def _train_and_score(
     from hngtv.arm import predict_and_locate, split_cases, train_arm, validation_split
     from hngtv.cases.manifest import write_manifest
     from hngtv.report.logged import show_results
-    from hngtv.report.scores import score_predictions, write_scores
+    from hngtv.report.scores import VALIDATION, score_predictions, write_scores
     from hngtv.training.logger import RunName, open_logger
     from hngtv.training.validation import Milestones
 
@@ -174,15 +172,16 @@ def _train_and_score(
         milestones = Milestones(search.moments, lambda number, dice: study.report(trial, number, dice))
         train_arm(split, settings, folder, logger, milestones)
         predict_and_locate(split, settings, folder)
-        fold = f"{settings.fold}-validation"
+        fold = f"{settings.fold}{VALIDATION}"
         scores, unusable = score_predictions(
             [case.raw for case in split.test], folder.predictions, settings.arm, fold, settings.seed
         )
         for failure in unusable:
             log.error("%s", failure)
-        values = [getattr(score, search.metric) for score in scores if score.class_name == search.class_name]
-        if not values:
-            raise InputError("none of the validation cases could be scored, see the lines above")
+        rows = [score for score in scores if score.class_name == search.class_name]
+        if not any(row.target_volume_ml > 0 for row in rows):
+            raise InputError(f"no validation case with {search.class_name} could be scored; choose another class_name")
+        values = [getattr(row, search.metric) for row in rows]
         write_scores(folder.scores, scores)
         logger.summarise({f"{search.metric}/{search.class_name}": statistics.fmean(values)})
         show_results(logger, folder)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from hngtv.commands.claim import is_claimed
 from hngtv.commands.entry import BAD_INPUT, BUG, CASES_FAILED, DONE, INTERRUPTED
-from hngtv.errors import CasesFailedError, InputError
+from hngtv.errors import CasesFailedError, InputError, PrunedError
 from hngtv.run_folder import RunFolder, read_json, write_json
 
 KILLED = 128
@@ -27,7 +27,7 @@ class Status:
 
     Attributes:
         status: "done" also where some cases failed; then exit_status and reason tell.
-        reason: Why it is not simply done; empty otherwise.
+        reason: Why it is not simply done, or why a trial was pruned; empty otherwise.
         exit_status: Of the process; None while it runs, and where nobody saw it end.
         pid: Of the process, on its machine.
         seconds: From start to end of the last process that worked on it.
@@ -95,6 +95,8 @@ def _end_of(error: BaseException) -> tuple[State, int, str]:
     match error:
         case CasesFailedError():
             return "done", CASES_FAILED, str(error)
+        case PrunedError():
+            return "done", DONE, str(error)
         case InputError():
             return "failed", BAD_INPUT, str(error)
         case KeyboardInterrupt():

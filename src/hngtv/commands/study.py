@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hngtv.commands.claim import is_claimed
 from hngtv.config import Range, RunSettings, SearchSettings, trial_settings
+from hngtv.errors import PrunedError
 from hngtv.run_folder import RunFolder, write_csv, write_text
 
 MINIMISED = ("hd95_mm", "msd_mm")
@@ -41,6 +42,8 @@ class SearchStudy:
     def __init__(self, settings: SearchSettings) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        # A trial that goes on from its checkpoint tells the moments before it again.
+        warnings.filterwarnings("ignore", message="The reported value is ignored")
         self.settings = settings
         self.sign = -1.0 if settings.metric in MINIMISED else 1.0
         self.lock = FileLock(settings.out / ".lock")
@@ -78,6 +81,9 @@ class SearchStudy:
         killed = trial.user_attrs.get(KILLED_TRIAL)
         if killed is not None:
             self._take_over(self.folder(killed), self.folder(trial.number))
+            # What a training that is over does not tell again.
+            for number, value in self.study.get_trials(deepcopy=False)[killed].intermediate_values.items():
+                trial.report(value, number)
         return trial
 
     def folder(self, number: int) -> RunFolder:
@@ -100,12 +106,12 @@ class SearchStudy:
         """Note the Dice at a moment of training.
 
         Raises:
-            optuna.TrialPruned: The trial is hopeless: worse than the median of those before it.
+            PrunedError: The trial is hopeless: worse than the median of those before it.
         """
         trial.report(self.sign * dice, number)
         if trial.should_prune():
             moment = self.settings.moments[number]
-            raise optuna.TrialPruned(f"pruned: Dice {dice:.3f} after {moment:g} of the training is below the median")
+            raise PrunedError(f"pruned: Dice {dice:.3f} after {moment:g} of the training is below the median")
 
     def complete(self, trial: Trial, value: float) -> None:
         self.study.tell(trial, value)
@@ -178,9 +184,11 @@ class SearchStudy:
 
     def _retry_killed(self) -> None:
         """Line up the settings of each trial that says it runs, but whose folder nobody works on."""
+        lined_up = {trial.user_attrs.get(KILLED_TRIAL) for trial in self.study.get_trials()}
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
             if not is_claimed(self.folder(trial.number)):
-                self.study.enqueue_trial(trial.params, user_attrs={KILLED_TRIAL: trial.number})
+                if trial.number not in lined_up:  # by a command that was killed in between
+                    self.study.enqueue_trial(trial.params, user_attrs={KILLED_TRIAL: trial.number})
                 self.study.tell(trial.number, state=TrialState.FAIL)
 
     @staticmethod

@@ -135,7 +135,11 @@ def _read_range(key: str, values: Mapping[str, Any], tree: Mapping[str, Any]) ->
     log, is_whole = bool(values.get("log", False)), isinstance(now, int) and not isinstance(now, bool)
     if not low < high or (log and low <= 0) or (log and step is not None):
         raise ValueError(f"space.{key} needs low < high, and with log low > 0 and no step, got {dict(values)}")
+    if step is not None and step <= 0:
+        raise ValueError(f"space.{key} needs step > 0, got {dict(values)}")
     if is_whole:
+        if not all(value.is_integer() for value in (low, high, step or 1.0)):
+            raise ValueError(f"space.{key} takes whole numbers as low, high and step, got {dict(values)}")
         low, high = int(low), int(high)
     return Range(key, (), low, high, is_whole, log, step)
 
