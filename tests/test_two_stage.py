@@ -39,7 +39,7 @@ from hngtv.two_stage import (
 )
 from hngtv.volume.box import Box, hull
 from hngtv.volume.grid import Grid
-from hngtv.volume.nifti import read_image
+from hngtv.volume.nifti import read_image, write_labels_like
 from tests.tiny_run import write_untrained_run
 
 CT_SHAPE = (20, 18, 16)
@@ -385,6 +385,19 @@ def test_a_mask_made_with_other_settings_is_not_taken_for_this_one(
     assert is_predicted(path, case, model)
     assert not is_predicted(path, case, other)
     assert not is_predicted(path, replace(case, pet_unit="BQML", pet_factor=0.5), model)
+
+
+def test_a_corrected_target_is_held_against_the_mask_again(make_run: Any, case: RawCase, tmp_path: Path) -> None:
+    model, path, target = load_model(make_run("two_stage_ag")), tmp_path / "mask.nii.gz", tmp_path / "target.nii.gz"
+    assert case.target is not None
+    target.write_bytes(case.target.read_bytes())
+    case = replace(case, target=target)
+    write_prediction(path, predict_case(model, case), case, model)
+    assert is_predicted(path, case, model)
+    image = read_image(target)
+    write_labels_like(target, np.zeros(image.values.shape, np.uint8), case.ct)
+    assert not is_predicted(path, case, model)
+    assert is_predicted(path, replace(case, target=None), model)
 
 
 def everything_is_tumour(networks: Any, image: torch.Tensor, *_: Any) -> torch.Tensor:

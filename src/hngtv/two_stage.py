@@ -93,6 +93,7 @@ class AgainstTruth:
     """What can be said of a prediction only while its probabilities are at hand, or best then.
 
     Attributes:
+        digest: SHA-256 of the target file.
         image: Bounds of the CT.
         target_ml: Volume of the tumour, all labels together.
         margins_mm: For each of `SHARES`, the least margin with which the boxes hold that share; None without tumour.
@@ -100,6 +101,7 @@ class AgainstTruth:
         calibration: Over the voxels of the CT grid inside the ROIs.
     """
 
+    digest: str
     image: Box
     target_ml: float
     margins_mm: tuple[float, ...] | None
@@ -276,12 +278,14 @@ def _hold_against_truth(
     probability: NDArray[np.float32],
 ) -> AgainstTruth:
     assert images.target is not None
+    assert images.target_digest is not None
     target, grid = images.target > 0, images.ct.grid
     inside = np.zeros(grid.shape, dtype=bool)
     for roi in rois:
         inside[grid.clip(grid.slices_of(roi))] = True
     needed = tuple(margins_needed(target, grid, boxes, SHARES)) if target.any() else None
     return AgainstTruth(
+        digest=images.target_digest,
         image=grid.bounds(),
         target_ml=int(target.sum()) * grid.voxel_ml,
         margins_mm=needed,
@@ -322,6 +326,7 @@ def write_prediction(path: Path, prediction: Prediction, case: RawCase, model: M
 
 def _truth_note(truth: AgainstTruth) -> dict[str, Any]:
     return {
+        "target": truth.digest,
         "image_mm": [*truth.image.lower_mm, *truth.image.upper_mm],
         "target_ml": truth.target_ml,
         "margins_mm": truth.margins_mm,
@@ -341,13 +346,15 @@ def note_path(path: Path) -> Path:
 
 
 def is_predicted(path: Path, case: RawCase, model: Model) -> bool:
-    """Whether a mask is whole, and was made from these very files by these very weights."""
+    """Whether a mask is whole, made from these very files by these weights, and held against this target if any."""
     note = note_path(path)
     if not path.is_file() or not note.is_file():
         return False
     made_by = read_json(note)
     try:
         wanted = {"model": model.digest, "mask": file_digest(path), "inputs": _digests(model, case)}
+        if case.target is not None and (made_by.get("truth") or {}).get("target") != file_digest(case.target):
+            return False
     except OSError:
         return False
     return wanted.items() <= made_by.items()

@@ -62,6 +62,7 @@ BAD_IMAGES = {
     "PET with infinity": ("pet", with_voxel(np.inf), "1 voxels that are NaN or infinite"),
     "CT without its intercept": ("ct", lambda ct: ct + 1024, "rescale intercept"),
     "CT without its intercept, advice": ("ct", lambda ct: ct + 1024, "set ct_offset=-1024 for this case in cases.csv"),
+    "CT without its intercept, padded": ("ct", lambda ct: np.where(ct < -1010, -2000, ct + 1024), "rescale intercept"),
     "CT of all zeros": ("ct", lambda ct: ct * 0, "expected HU with air"),
     "CT scaled to 0..1": ("ct", lambda ct: (ct.clip(-1000, 1000) + 1000) / np.float32(2000), "as after scaling; HU"),
     "CT as 8-bit grey": ("ct", lambda ct: ((ct.clip(-160, 240) + 160) * 255 / 400).astype(np.uint8), "8-bit grey; HU"),
@@ -105,8 +106,7 @@ def test_swapped_ct_and_pet_are_told(case: RawCase) -> None:
 
 def test_pet_elsewhere_is_an_error_and_pet_of_a_part_a_warning(case: RawCase) -> None:
     rewrite(case.pet, affine=moved(70))
-    (warning,) = check_case(case).warnings
-    assert "PET covers only" in warning
+    assert "PET covers only" in check_case(case).warnings[0]
     rewrite(case.pet, affine=moved(2000))
     with pytest.raises(InputError, match="lies outside"):
         check_case(case)
@@ -174,6 +174,13 @@ def test_an_odd_image_is_used_with_a_warning(case: RawCase, name: str) -> None:
     rewrite(getattr(case, kind), change)
     (warning,) = check_case(case).warnings
     assert warning.startswith(f"case P01: {getattr(case, kind)} {told}")
+
+
+def test_the_unit_of_a_pet_of_a_part_is_looked_at_too(case: RawCase) -> None:
+    rewrite(case.pet, lambda pet: pet * 7, moved(40))
+    covers, unit = check_case(case).warnings
+    assert "PET covers only" in covers
+    assert "has a median of 7" in unit
 
 
 @pytest.mark.parametrize(("factor", "reason"), [(1e-9, "no uptake"), (0.5, "too high for SUV")])

@@ -120,6 +120,15 @@ def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds other files"):
         emptied(Package(tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+    (tmp_path / "weights.safetensors").write_text("mine too")
+    for name, text in (("manifest.json", '{"format": 1}'), ("model.json", "[]"), ("model.json", "no JSON")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match="holds other files"):
+            emptied(Package(tmp_path))
+    assert (tmp_path / "weights.safetensors").exists()
+    (tmp_path / "model.json").write_text('{"settings": {}, "crop_voxels": []}')
+    emptied(Package(tmp_path))
+    assert not (tmp_path / "weights.safetensors").exists()
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

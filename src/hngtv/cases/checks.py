@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hngtv.cases.manifest import RawCase
-from hngtv.cases.units import ct_fault, ct_window_note, pet_fault, suv_notes
+from hngtv.cases.units import ct_fault, ct_window_note, intercept_fault, pet_fault, suv_notes
 from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import Image, read_image
@@ -123,6 +123,9 @@ def check_ct(case: RawCase, values: NDArray) -> None:
             f"case {case.case_id}: {case.ct} has minimum {low:g}; expected HU with air near -1000, "
             "so check that it is a CT and that its rescale intercept was applied"
         )
+    # Padding of one low value would hide that all else lies above air.
+    if not ((values > low) & (values < AIR_BELOW_HU)).any() and (fault := intercept_fault(values[values > low])):
+        raise InputError(f"case {case.case_id}: {case.ct} {fault}")
 
 
 def check_pet(case: RawCase, suv: NDArray[np.float32]) -> None:
@@ -210,8 +213,7 @@ def _read_pet(case: RawCase, path: Path, ct: Image) -> tuple[Image, tuple[str, .
         )
     warning = f"case {case.case_id}: PET covers only {covered:.0%} of the CT; the rest is taken as SUV 0"
     warnings = (warning,) if covered < COVERAGE_WARNING else ()
-    notes = [] if warnings else suv_notes(suv, ct.values, pet.grid, ct.grid)
-    warnings += tuple(f"case {case.case_id}: {path} {note}" for note in notes)
+    warnings += tuple(f"case {case.case_id}: {path} {note}" for note in suv_notes(suv, ct.values, pet.grid, ct.grid))
     return Image(np.maximum(suv, 0.0, out=suv), pet.grid, pet.digest), warnings
 
 

@@ -35,18 +35,24 @@ def ct_fault(values: NDArray) -> str | None:
         return f"has values from {low:g} to {high:g}, as after scaling; HU cannot be got back, so give the original CT"
     if low >= 0 and high <= GREY_MAX and _are_whole(values):
         return f"has whole values from {low:g} to {high:g}, as 8-bit grey; HU cannot be got back, give the original CT"
-    if (
-        _share(values, *(hu + OFFSET_HU for hu in AIR_HU))
-        >= MIN_SHARE
-        <= _share(values, *(hu + OFFSET_HU for hu in TISSUE_HU))
-    ):
-        return (
-            f"has minimum {low:g} and soft tissue near {OFFSET_HU}: its rescale intercept was not applied; "
-            f"set ct_offset=-{OFFSET_HU} for this case in cases.csv"
-        )
+    if fault := intercept_fault(values):
+        return fault
     if _at(values, low) >= MIN_SHARE <= _at(values, high):
         return f"is clipped to a window from {low:g} to {high:g}; its air is lost, so give the original CT in HU"
     return None
+
+
+def intercept_fault(values: NDArray) -> str | None:
+    """Why values without padding are no HU: air and soft tissue both lie higher by the usual intercept; None if not."""
+    if not values.size:
+        return None
+    air, tissue = (_share(values, low + OFFSET_HU, high + OFFSET_HU) for low, high in (AIR_HU, TISSUE_HU))
+    if min(air, tissue) < MIN_SHARE:
+        return None
+    return (
+        f"has minimum {float(values.min()):g} and soft tissue near {OFFSET_HU}: its rescale intercept was not applied; "
+        f"set ct_offset=-{OFFSET_HU} for this case in cases.csv"
+    )
 
 
 def ct_window_note(values: NDArray) -> str | None:

@@ -162,7 +162,7 @@ def emptied(package: Package) -> Package:
         InputError: It holds other things, or cannot be written.
     """
     root = package.root
-    if root.is_dir() and any(root.iterdir()) and not (package.is_whole or package.model.is_file()):
+    if root.is_dir() and any(root.iterdir()) and not _is_ours(package):
         raise InputError(f"out is {root}, which holds other files; give a new folder, or that of a package")
     make_folder(root)
     package.manifest.unlink(missing_ok=True)
@@ -171,6 +171,21 @@ def emptied(package: Package) -> Package:
     for name in FORMAT_FOLDERS:
         shutil.rmtree(root / name, ignore_errors=True)
     return package
+
+
+def _is_ours(package: Package) -> bool:
+    """Whether a folder is a package, be it unfinished: others write a manifest.json or model.json too."""
+    return any(
+        path.is_file() and isinstance(record := _json_or_none(path), dict) and keys <= record.keys()
+        for path, keys in ((package.manifest, {"format", "sha256"}), (package.model, {"settings", "crop_voxels"}))
+    )
+
+
+def _json_or_none(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except (InputError, OSError):
+        return None
 
 
 def _without_places(settings: RunSettings) -> RunSettings:

@@ -137,7 +137,7 @@ def _add_once(key: str, values: Mapping[str, str], where: str, files: PatientFil
     """Add values that geometry or folds rest on; two different ones are an error."""
     known = files.clinical.setdefault(key, {})
     for name, value in values.items():
-        before = known.setdefault(name, value)
+        before = known[name] = known.get(name) or value
         if not _agree(before, value):
             raise InputError(f"{where}: {name} is {value!r}, but {before!r} elsewhere; expected one value a patient")
 
