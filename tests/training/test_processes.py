@@ -1,5 +1,6 @@
 """Two processes on CPUs (gloo) train a stage as one does, and what they log, write and fail of is told once."""
 
+import importlib.util
 import logging
 import os
 import re
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hngtv.cases.store import PreparedCase
-from hngtv.commands.entry import DONE, INTERRUPTED, compose, run_command
+from hngtv.commands.entry import BAD_INPUT, DONE, INTERRUPTED, compose, run_command
 from hngtv.config import BudgetSettings, RunSettings, parse_settings, plain
 from hngtv.errors import InputError
 from hngtv.networks.build import build_network
@@ -225,6 +226,11 @@ def test_two_nodes_meet_in_the_training(tiny_cohort: Path, tmp_path: Path) -> No
         ({"optimiser__batch_size": 3}, "optimiser.batch_size is 3, but 2 devices share each batch"),
         ({"optimiser__batch_size": 2, "trainer__n_nodes": 2}, "set a multiple of 4"),
         ({"trainer__n_devices": 0}, "trainer.n_devices"),
+        ({"optimiser__batch_size": 2, "network__norm": "batch"}, "network has batch normalisation.*network.norm=group"),
+        (
+            {"optimiser__batch_size": 2, "localiser": "slices", "localiser__batch_size": 4},
+            "localiser.network has batch normalisation.*choose another localiser.network",
+        ),
     ],
 )
 def test_a_batch_that_cannot_be_shared_is_refused(tiny_cohort: Path, changes: dict[str, Any], told: str) -> None:
@@ -236,6 +242,20 @@ def test_batch_normalisation_on_cpus_is_refused(settings: RunSettings) -> None:
     with pytest.raises(InputError, match="batch normalisation cannot share"):
         build_strategy(in_two(settings).trainer, nn.Sequential(nn.BatchNorm3d(2)))
     assert build_strategy(settings.trainer, nn.Sequential(nn.BatchNorm3d(2))) == "auto"
+
+
+def test_what_the_machine_lacks_is_told_before_any_case_is_prepared(
+    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert run_command(tiny_run(tiny_cohort, tmp_path, "single_stage_ag", trainer="gpu")) == BAD_INPUT
+    assert "PyTorch finds none here" in capsys.readouterr().err
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *name: None if "tensorboard" in name else found(*name))
+    command = tiny_run(tiny_cohort, tmp_path / "other", "single_stage_ag", logger="tensorboard")
+    assert run_command(command) == BAD_INPUT
+    assert "pip install 'hngtv[tensorboard]'" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("prepared"))
 
 
 def test_one_process_gathers_nothing() -> None:

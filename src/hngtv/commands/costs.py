@@ -16,8 +16,8 @@ def write_costs(folder: RunFolder) -> None:
 
     `n_parameters` counts all networks that predict, those of the inner folds of stage 1 included; `train_cpu_s`
     (processor seconds, or GPU seconds) and `train_steps` all stages, also one that another run trained and this one
-    shares; `predict_s` is the mean time of a test case; `peak_memory_mb` is that of the process, the largest of those
-    that worked on the run up to its end.
+    shares; `predict_s` is the mean time of a test case; `peak_memory_mb` is the main memory of the process, the largest
+    of those that worked on the run up to its end. Memory of a GPU, and of processes that it started, is not in it.
     """
     records = {path: read_json(path) for path in sorted(folder.coarse.rglob("training.json"))}
     records |= {path: read_json(path) for path in [folder.fine / "training.json"] if path.is_file()}

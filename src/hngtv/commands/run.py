@@ -67,7 +67,10 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
     from hngtv.report.logged import show_results
     from hngtv.report.scores import score_predictions, write_scores
     from hngtv.training.logger import open_logger
+    from hngtv.training.trainer import check_machine
 
+    if not _is_trained(folder):
+        check_machine(settings.trainer, settings.logger)
     data = settings.data
     cases = load_cases(data.root, layout_of(data))
     grids = GridSettings(data.spacing_mm, data.coarse_spacing_mm)
@@ -115,11 +118,14 @@ def _name_for_loggers(folder: RunFolder, settings: RunSettings) -> Any:
 
 def _logger_settings(folder: RunFolder, settings: RunSettings) -> LoggerSettings:
     """The settings' logger; none beside the CSV files when nothing is left to train."""
+    return LoggerSettings(name="csv") if _is_trained(folder) else settings.logger
+
+
+def _is_trained(folder: RunFolder) -> bool:
     from hngtv.training.trainer import StageFolder
 
     fine = StageFolder(folder.fine)
-    is_trained = fine.record.is_file() and fine.weights.is_file()
-    return LoggerSettings(name="csv") if is_trained else settings.logger
+    return fine.record.is_file() and fine.weights.is_file()
 
 
 def _means(scores: Any) -> dict[str, float]:

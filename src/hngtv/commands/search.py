@@ -98,11 +98,17 @@ def _open(settings: SearchSettings) -> Any:
 
 
 def _prepare(settings: SearchSettings) -> tuple[list[Any], list[str]]:
-    """The cases, once for all trials, and a line for each that cannot be used."""
+    """The cases, once for all trials, and a line for each that cannot be used.
+
+    Raises:
+        InputError: This machine cannot train as set.
+    """
     from hngtv.cases.manifest import load_cases
     from hngtv.cases.prepare import prepare_cases
     from hngtv.cases.store import GridSettings
+    from hngtv.training.trainer import check_machine
 
+    check_machine(settings.trainer, settings.logger)
     data = settings.data
     prepared, failures = prepare_cases(
         load_cases(data.root, layout_of(data)),

@@ -5,8 +5,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from hngtv.config.localisers import LocaliserSettings, PetRuleLocaliser, SliceLocaliser, TrainedLocaliser
-from hngtv.config.networks import NetworkSettings
+from hngtv.config.localisers import (
+    LocaliserSettings,
+    PetRuleLocaliser,
+    SliceLocaliser,
+    SonoNetSettings,
+    TrainedLocaliser,
+)
+from hngtv.config.networks import MonaiAttentionUNetSettings, NetworkSettings
 from hngtv.config.values import Count, Interval, NonNegative, Positive, Share, Size, Triple, settings_group
 
 Disturbance = Literal["pet_too_bright", "pet_in_bqml", "head_cut", "feet_first", "arms_in_view", "no_tumour"]
@@ -194,6 +200,7 @@ class RunSettings:
         if self.budget.cpu_s is not None and self.trainer.accelerator == "cpu" and self.trainer.n_workers:
             raise ValueError("budget.cpu_s cannot see the time of loader processes: set trainer.n_workers=0")
         self._check_batches()
+        self._check_batch_norm()
         if self.fold != "all" and self.fold >= self.data.n_folds:
             raise ValueError(f"fold is {self.fold}, but there are folds 0 to {self.data.n_folds - 1} (data.n_folds)")
         if self.augment.pet_dropout > 0 and "pet_only" in self.fusions:
@@ -212,13 +219,31 @@ class RunSettings:
                     f"set a multiple of {n}"
                 )
 
+    def _check_batch_norm(self) -> None:
+        """Raise ValueError for one that processes on CPUs cannot share; what an own network has is seen later."""
+        if self.trainer.n_processes == 1 or self.trainer.accelerator != "cpu":
+            return
+        for key, network in self._networks.items():
+            is_fixed = isinstance(network, MonaiAttentionUNetSettings | SonoNetSettings)
+            if is_fixed or getattr(network, "norm", "") == "batch":
+                remedy = f"choose another {key}" if is_fixed else f"another norm ({key}.norm=group)"
+                raise ValueError(
+                    f"{key} has batch normalisation, which cannot share its statistics between processes on CPUs: "
+                    f"set trainer.n_devices=1, or {remedy}"
+                )
+
+    @property
+    def _networks(self) -> dict[str, Any]:
+        """The settings of the network of each stage, by their key."""
+        networks: dict[str, Any] = {"network": self.network}
+        if isinstance(self.localiser, TrainedLocaliser):
+            networks["localiser.network"] = self.localiser.network
+        return networks
+
     @property
     def fusions(self) -> set[str]:
         """How the networks of all stages bring CT and PET together; "early" for those that leave no choice."""
-        networks: list[Any] = [self.network]
-        if isinstance(self.localiser, TrainedLocaliser):
-            networks.append(self.localiser.network)
-        return {getattr(network, "fusion", "early") for network in networks}
+        return {getattr(network, "fusion", "early") for network in self._networks.values()}
 
     @property
     def copes_without_pet(self) -> bool:

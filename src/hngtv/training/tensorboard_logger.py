@@ -61,6 +61,11 @@ def open_tensorboard(folder: Path) -> TensorBoardRunLogger:
     Raises:
         InputError: TensorBoard is not installed.
     """
+    check_tensorboard()
+    return TensorBoardRunLogger(folder / "tensorboard")
+
+
+def check_tensorboard() -> None:
+    """Raise InputError if TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise InputError("logger=tensorboard needs TensorBoard: pip install 'hngtv[tensorboard]', or set logger=csv")
-    return TensorBoardRunLogger(folder / "tensorboard")

@@ -15,7 +15,8 @@ import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment  # pyright: ignore[reportPrivateImportUsage]
 
-from hngtv.config import BudgetSettings, OptimiserSettings, TrainerSettings, plain
+from hngtv.config import BudgetSettings, LoggerSettings, OptimiserSettings, TrainerSettings, plain
+from hngtv.errors import InputError
 from hngtv.networks.build import count_parameters, to_fast_layout
 from hngtv.run_folder import make_folder, read_json, write_json
 from hngtv.training.attention_history import AttentionHistory, WatchedCrop
@@ -158,6 +159,16 @@ def _fit(
     if is_shared:  # W&B does not follow into spawned processes
         logger.send_curves(plan.label, folder.curves)
     return trainer.callback_metrics
+
+
+def check_machine(trainer: TrainerSettings, logger: LoggerSettings) -> None:
+    """Raise InputError for what this machine lacks for a training, before any work is done."""
+    if trainer.accelerator == "gpu" and not torch.accelerator.is_available():
+        raise InputError("trainer.accelerator is gpu, but PyTorch finds none here; set trainer=cpu or mend its driver")
+    if logger.name == "tensorboard":
+        from hngtv.training.tensorboard_logger import check_tensorboard
+
+        check_tensorboard()
 
 
 def _seeded_module(plan: StagePlan, total_steps: int) -> StageModule:
