@@ -45,6 +45,18 @@ def test_they_are_drawn_below_ct_and_pet(run: Run) -> None:
     assert len(draw_case(view_of(run, case_id)).axes) == 9
 
 
+def test_a_damaged_map_is_left_out_with_a_warning(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    case_id = next(iter(pick_cases(run.scores).values())).case_id
+    path = gate_paths(run.folder, case_id)["gate2"]
+    whole = path.read_bytes()
+    path.write_bytes(b"damaged")
+    try:
+        assert view_of(run, case_id).gates == {}
+    finally:
+        path.write_bytes(whole)
+    assert "the map is left out" in caplog.text
+
+
 def test_nothing_is_made_twice_and_a_lost_map_is_made_again(run: Run) -> None:
     cases = read_manifest(run.folder.root / "cases.csv")
     files = sorted(run.folder.gates.rglob("*.nii.gz"))

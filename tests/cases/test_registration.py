@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from hngtv.cases.checks import CheckedImages, check_case
-from hngtv.cases.registration import Shift, estimate_shift
+from hngtv.cases.registration import Shift, body_overlap, estimate_shift
 from hngtv.errors import InputError
+from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import Image, read_image, write_moved
 from tests.tiny_cases import write_tiny_case
@@ -43,6 +44,16 @@ def test_no_shift_is_small_and_a_known_one_is_found(images: CheckedImages) -> No
 def test_a_shift_that_does_not_bring_the_bodies_together_is_not_confirmed() -> None:
     assert not Shift((9.0, 0.0, 0.0), (0.5, 0.6), (0.9, 0.9)).is_confirmed
     assert Shift((9.0, 0.0, 0.0), (0.5, 0.6), (0.9, 0.91)).is_confirmed
+
+
+def test_the_overlap_of_the_bodies_speaks_against_a_wrong_shift() -> None:
+    grid = Grid.axis_aligned(Box((0.0, 0.0, 0.0), (40.0, 40.0, 40.0)), (4.0, 4.0, 4.0))
+    body = np.zeros(grid.shape, bool)
+    body[3:7, 3:7, 3:7] = True
+    pet = Image(body.astype(np.float32), grid, "")
+    still, off = (body_overlap(body, grid, pet, np.array([x, 0.0, 0.0])) for x in (0.0, 8.0))
+    assert (still, off) == (1.0, 0.5)  # two of the four voxels along x are shared
+    assert not Shift((8.0, 0.0, 0.0), (0.5, 0.6), (still, off)).is_confirmed
 
 
 def test_a_pet_beside_the_ct_is_told(images: CheckedImages) -> None:

@@ -19,6 +19,12 @@ def test_rows_hold_what_the_files_hold(phantom_cases: list[RawCase], tmp_path: P
     assert [row.keys() for row in rows] == [rows[0].keys()] * 4
 
 
+def test_a_case_without_a_target_has_no_volume(phantom_cases: list[RawCase]) -> None:
+    (row,) = cohort_rows([dataclasses.replace(phantom_cases[0], target=None)])
+    assert (row["GTVp_ml"], row["GTVn_ml"]) == ("", "")
+    assert draw_volumes([row]).axes[0].collections[0].get_offsets().shape[0] == 0  # pyright: ignore
+
+
 def test_volumes_are_dots_by_centre_and_empty_ones_are_left_out(phantom_cases: list[RawCase]) -> None:
     rows = cohort_rows(phantom_cases)
     rows[2] |= {"GTVn_ml": 0.0}

@@ -94,14 +94,14 @@ def estimate_shift(ct: Image, pet: Image) -> Shift:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"the shift of CT and PET cannot be estimated ({reason})") from None
-    # ITK maps points of the fixed image to the moving one, so the PET is moved the other way.
-    x, y, z = (-float(v) for v in found.TransformPoint((0.0, 0.0, 0.0)))
+    # ITK maps points of the fixed image to the moving one, so the PET is moved the other way. Its last digits may differ.
+    x, y, z = (-round(float(v), 4) for v in found.TransformPoint((0.0, 0.0, 0.0)))
     body = coarse_ct > BODY_HU
-    overlap = (_overlap(body, grid, pet, np.zeros(3)), _overlap(body, grid, pet, np.array([x, y, z])))
+    overlap = (body_overlap(body, grid, pet, np.zeros(3)), body_overlap(body, grid, pet, np.array([x, y, z])))
     return Shift((x, y, z), (before, -method.GetMetricValue()), overlap)
 
 
-def _overlap(body: NDArray[np.bool_], grid: Grid, pet: Image, offset_mm: NDArray) -> float:
+def body_overlap(body: NDArray[np.bool_], grid: Grid, pet: Image, offset_mm: NDArray) -> float:
     """Dice of a body (X, Y, Z) on `grid` and that of a moved PET, where the PET reaches; 0 without both."""
     matrix = pet.grid.matrix
     matrix[:3, 3] += offset_mm

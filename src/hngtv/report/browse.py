@@ -1,6 +1,7 @@
 """What a person looks through: the cases of a run as a table, single cases, and a viewer that opens them."""
 
 import html
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from hngtv.report.scores import read_prediction
 from hngtv.report.viewer import Outline, render_viewer, viewer_case
 from hngtv.run_folder import RunFolder
 from hngtv.volume.nifti import Image, read_image
+
+log = logging.getLogger(__name__)
 
 RANKS = ("best", "median", "worst")
 COLUMNS = {
@@ -78,8 +81,14 @@ def view_of(run: Run, case_id: str) -> CaseView:
 
 
 def gates_of(run: Run, case_id: str) -> dict[str, Image]:
-    """Alpha maps by gate that the run kept of a case."""
-    return {name: read_image(path) for name, path in gate_paths(run.folder, case_id).items()}
+    """Alpha maps by gate that the run kept of a case; damaged ones are left out, with a warning."""
+    maps = {}
+    for name, path in gate_paths(run.folder, case_id).items():
+        try:
+            maps[name] = read_image(path)
+        except InputError as error:
+            log.warning("%s; the map is left out", error)
+    return maps
 
 
 def gate_paths(folder: RunFolder, case_id: str) -> dict[str, Path]:

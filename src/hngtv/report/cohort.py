@@ -21,7 +21,8 @@ LABELS = {1: "GTVp", 2: "GTVn"}
 def cohort_rows(cases: Sequence[RawCase]) -> list[dict[str, Any]]:
     """One row for each case: grids, field of view, highest uptake, volumes, and what the checks say of it.
 
-    A case that fails the checks has nothing but its id, its centre and the reason.
+    A case without PET or target has "" for what is measured in it; one that fails the checks has nothing but its id,
+    its centre and the reason.
     """
     rows = []
     for case in cases:
@@ -71,8 +72,8 @@ _NAMES = ("CT voxels", "CT [mm]", "PET [mm]", "height [mm]", "SUV max", "GTVp_ml
 
 def _measures(case: RawCase, images: CheckedImages) -> dict[str, Any]:
     grid = images.ct.grid
-    target = np.zeros(grid.shape, np.uint8) if images.target is None else images.target
-    volumes = [round(int(np.count_nonzero(target == label)) * grid.voxel_ml, 2) for label in LABELS]
+    target = images.target
+    volumes = ["" if target is None else round(int((target == label).sum()) * grid.voxel_ml, 2) for label in LABELS]
     values = (
         " x ".join(map(str, grid.shape)),
         _spacing(grid),
