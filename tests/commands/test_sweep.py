@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,7 +69,9 @@ def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def is_running(fold: str) -> bool:
-    return Path("runs/results.csv").is_file() and rows()[fold]["status"] == "running"
+    """Whether a job is at work and has said so; in `results.csv` it runs from the moment that it has its folder."""
+    has_said = Path(f"runs/x/fold_{fold}_seed_0/status.json").is_file()
+    return has_said and Path("runs/results.csv").is_file() and rows()[fold]["status"] == "running"
 
 
 def is_alive(pid: int) -> bool:
@@ -173,6 +176,22 @@ def test_two_commands_on_one_folder_share_the_jobs() -> None:
     assert {row["status"] for row in rows().values()} == {"done"}
 
 
+def test_two_commands_on_one_folder_run_a_failing_job_once() -> None:
+    behave({"0": 1.0, "1": 2.0, "2": "bug", "3": 1.0, "4": "lose a case"})
+    both = [started(*words("0,1,2,3,4")) for _ in range(2)]
+    told = [sweep.communicate(timeout=120)[0] for sweep in both]
+    assert [sweep.returncode for sweep in both] == [BUG, BUG], told
+    assert sorted(starts()) == ["0", "1", "2", "3", "4"], told
+
+
+def test_an_error_budget_asked_for_later_is_added() -> None:
+    localiser = "localiser=hot_spot"
+    assert run_command(words("0,1", localiser)) == DONE
+    for _ in range(2):
+        assert run_command(words("0,1", localiser, "error_budget=true")) == DONE
+    assert starts() == ["0", "1", "0", "1"]
+
+
 def overlap() -> bool:
     """Whether a job of `behave({...: 3.0})` began within 2 s of another."""
     times = sorted(float(line.split()[3]) for line in Path("starts.txt").read_text().splitlines())
@@ -242,14 +261,51 @@ FAKE_SLURM = {
 """Commands that do at once, on this machine, what Slurm's would do later elsewhere."""
 
 
-def test_slurm_gets_an_array_of_jobs_with_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("submitit")
-    for name, source in FAKE_SLURM.items():
-        path = tmp_path / "bin" / name
+def put_on_path(commands: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, source in commands.items():
+        path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!{sys.executable}\n{textwrap.dedent(source)}")
         path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_no_slurm_is_told_before_the_first_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run_command(words("0,1", "launcher=submitit_slurm")) == 2
+    assert "there is no srun and no sbatch here" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_an_engine_that_refuses_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("submitit")
+    refusal = "import sys; sys.exit('sbatch: error: invalid partition specified')"
+    put_on_path(FAKE_SLURM | {"sbatch": refusal}, tmp_path / "bin", monkeypatch)
+    assert run_command(words("0,1", "launcher=submitit_slurm")) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("hngtv: launcher=submitit_slurm cannot start")
+    assert "invalid partition" in told
+
+
+def test_a_ray_cluster_that_is_not_there_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def init(address: str, **_: object) -> None:
+        raise ConnectionError(f"no cluster at\n{address}")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    assert run_command(words("0,1", "launcher=ray", "launcher.address=nowhere:1")) == 2
+    assert capsys.readouterr().err == ("hngtv: launcher=ray cannot start: no cluster at nowhere:1; see its settings\n")
+
+
+def test_slurm_gets_an_array_of_jobs_with_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    put_on_path(FAKE_SLURM, tmp_path / "bin", monkeypatch)
     behave({"1": "kill"})
     more = [
         "partition=short",

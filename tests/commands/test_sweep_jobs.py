@@ -1,4 +1,4 @@
-"""The words of a sweep become jobs with names and folders of their own; each mistake is told before the first begins."""
+"""The words of a sweep become jobs with names and folders of their own; each mistake is told before they begin."""
 
 from pathlib import Path
 
@@ -93,6 +93,9 @@ def test_what_is_typed_wins_over_a_named_sweep_and_sweeps_are_combined() -> None
         (["launcher=joblib", "launcher.n_job=2", "fold=0,1"], ["launcher.n_job", "n_jobs"]),
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=0", "fold=0,1"], ["launcher", "n_jobs", "0"]),
         (["data.root=lost", "fold=0,1"], ["data.root", "lost", "does not exist"]),
+        (["fold=interval(0,1)"], ["fold=interval(0,1)", "list of values"]),
+        (["experiment=glob(*)"], ["experiment", "glob(*)"]),
+        (["seed=glob(*)"], ["seed=glob(*)", "list of values"]),
         (["data.train_share=0,1"], ["data.train_share", "0"]),
     ],
 )

@@ -1,5 +1,7 @@
 """A folder that one command at a time writes into, always with the same settings."""
 
+import errno
+import fcntl
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,15 +46,16 @@ def claimed(root: Path, settings: Any, may_differ: Collection[str]) -> Iterator[
 
 def is_claimed(folder: RunFolder) -> bool:
     """Whether a command is at work in a run folder; on any machine, where they share a file system with locks."""
-    from filelock import FileLock, Timeout
-
     if not folder.lock.is_file():
         return False
-    try:
-        with FileLock(folder.lock, timeout=0):
-            return False
-    except Timeout:
-        return True
+    with folder.lock.open() as file:
+        try:  # a shared lock, so that those who only look are not in each other's way
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            return True
+    return False
 
 
 def check_settings(folder: RunFolder, settings: Any, may_differ: Collection[str]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hngtv.commands.claim import is_claimed
-from hngtv.commands.entry import INTERRUPTED, main
+from hngtv.commands.entry import DONE, INTERRUPTED, main
 from hngtv.commands.results import write_results
 from hngtv.commands.status import KILLED, Status, ended, last_status, read_status, write_status
 from hngtv.run_folder import RunFolder
@@ -41,6 +41,8 @@ class Job:
         root: The sweep folder; absolute, as all paths here.
         run_dir: The run folder.
         cwd: What relative paths in the overrides are relative to.
+        error_budget: Whether it is not finished before its error budget is written.
+        asked: When the command that wants it began, seconds since the epoch.
     """
 
     arm: str
@@ -50,11 +52,19 @@ class Job:
     root: Path
     run_dir: Path
     cwd: Path
+    error_budget: bool = False
+    asked: float = field(default_factory=time.time)
     program: tuple[str, ...] = field(default_factory=lambda: PROGRAM)
 
     @property
     def folder(self) -> RunFolder:
         return RunFolder(self.run_dir)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        has_all = not self.error_budget or self.folder.error_budget_summary.is_file()
+        return has_all and read_status(self.folder).is_finished
 
     def __str__(self) -> str:
         return f"{self.arm} fold {self.fold} seed {self.seed}"
@@ -71,19 +81,23 @@ def run_job(job: Job, wait: bool) -> bool:
     """
     from filelock import FileLock, Timeout
 
-    was_taken = False
     while not STOPPING.is_set():
         with suppress(Timeout), FileLock(job.folder.job_lock, timeout=0):
-            if not is_claimed(job.folder):
-                status = read_status(job.folder)
-                has_ended = status.is_finished or (was_taken and status.exit_status is not None)
-                if has_ended or _run_child(job):
-                    return True
+            is_free = not is_claimed(job.folder)
+            if is_free and (job.is_finished or _failed_meanwhile(job, wait) or _run_child(job)):
+                return True
         if not wait:
             return False
-        was_taken = True
         time.sleep(POLL_S)
     return True
+
+
+def _failed_meanwhile(job: Job, was_taken: bool) -> bool:
+    """Whether another command ran the job since this one began, and it did not end well; once is enough."""
+    status = read_status(job.folder)
+    if status.exit_status in (None, DONE, INTERRUPTED):
+        return False
+    return was_taken or (status.started or 0.0) + (status.seconds or 0.0) > job.asked
 
 
 def _run_child(job: Job) -> bool:

@@ -5,15 +5,17 @@ Whatever the engine, a job is a child process that leaves its results in its run
 
 import importlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from hngtv.commands.job import POLL_S, STOPPING, Job, record_end, run_job
 from hngtv.commands.results import write_results
-from hngtv.commands.status import Status, read_status
+from hngtv.commands.status import MAX_REASON, Status, read_status
 from hngtv.config import (
     BasicLauncher,
     JoblibLauncher,
@@ -56,6 +58,22 @@ def check_engine(settings: LauncherSettings) -> None:
     library = settings.name.partition("_")[0]
     if library != "basic":
         _engine(library)
+    missing = [name for name in ("srun", "sbatch") if shutil.which(name) is None]
+    if isinstance(settings, SubmititSlurmLauncher) and missing:
+        raise InputError(
+            f"launcher={settings.name} needs Slurm, and there is no {' and no '.join(missing)} here; start it on a "
+            "node of the cluster, or choose another launcher"
+        )
+
+
+@contextmanager
+def _starting(settings: LauncherSettings) -> Iterator[None]:
+    """Turn an engine's own error into one line: it has an address, a partition and so on from the settings."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"launcher={settings.name} cannot start: {reason[:MAX_REASON]}; see its settings") from None
 
 
 def _engine(library: str) -> Any:
@@ -82,7 +100,8 @@ def _with_submitit(
 ) -> Iterator[Ended]:
     submitit = _engine("submitit")
     log_dir = jobs[0].root / ".submitit"
-    executor = submitit.AutoExecutor(log_dir, cluster=settings.name.partition("_")[2])
+    with _starting(settings):
+        executor = submitit.AutoExecutor(log_dir, cluster=settings.name.partition("_")[2])
     executor.update_parameters(name="hngtv", timeout_min=settings.timeout_min)
     if isinstance(settings, SubmititSlurmLauncher):
         executor.update_parameters(
@@ -94,7 +113,7 @@ def _with_submitit(
             **{"slurm_partition": settings.partition} if settings.partition else {},
             **{"mem_gb": settings.mem_gb} if settings.mem_gb else {},
         )
-        with executor.batch():
+        with _starting(settings), executor.batch():
             submitted = [(job, executor.submit(run_job, job, wait)) for job in jobs]
         running, waiting = dict(submitted), iter(())
     else:
@@ -114,7 +133,8 @@ def _with_ray(jobs: Sequence[Job], settings: RayLauncher, wait: bool) -> Iterato
     ray = _engine("ray")
     handler = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would send reports to its makers
-    ray.init(settings.address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    with _starting(settings):
+        ray.init(settings.address, include_dashboard=False, log_to_driver=False, configure_logging=False)
     signal.signal(signal.SIGTERM, handler)  # Ray's own would leave jobs at work
     remote = ray.remote(num_cpus=settings.cpus_per_job, num_gpus=settings.gpus_per_job, max_retries=0)(run_job)
     try:

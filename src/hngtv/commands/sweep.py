@@ -37,7 +37,7 @@ def run_sweep(words: Sequence[str]) -> int:
     for job in jobs:
         announce(make_folder(job.run_dir) and job.folder, job.arm, job.fold, job.seed, job.overrides)
     results = write_results(sweep.root)
-    missing = [job for job in jobs if not read_status(job.folder).is_finished]
+    missing = [job for job in jobs if not job.is_finished]
     print(f"{len(jobs)} jobs, {len(jobs) - len(missing)} of them finished: {results}", flush=True)
     try:
         run_jobs(missing, sweep.launcher, n_jobs=len(jobs))

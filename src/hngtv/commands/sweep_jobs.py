@@ -14,7 +14,14 @@ from hngtv.commands.entry import compose, conf_folder
 from hngtv.commands.job import Job
 from hngtv.commands.overrides import group_choices, quote, quoted, wrong_choice
 from hngtv.commands.run import PLACES
-from hngtv.config import LauncherSettings, RunSettings, SweepSettings, parse_settings
+from hngtv.config import (
+    LauncherSettings,
+    OracleLocaliser,
+    RunSettings,
+    SweepSettings,
+    WholeLocaliser,
+    parse_settings,
+)
 from hngtv.errors import InputError
 from hngtv.run_folder import RunFolder
 
@@ -102,7 +109,8 @@ def _build_job(root: Path, overrides: list[str], suffix: str) -> Job:
     check_settings(RunFolder(run_dir), replace(settings, arm=arm), PLACES)
     own = [f"arm={quoted(arm)}", f"run_dir={quoted(str(run_dir))}"]
     told = [*(quote(o) for o in overrides if not o.startswith("arm=")), *own]
-    return Job(arm, settings.fold, settings.seed, tuple(told), root, run_dir, Path.cwd())
+    has_budget = settings.error_budget and not isinstance(settings.localiser, WholeLocaliser | OracleLocaliser)
+    return Job(arm, settings.fold, settings.seed, tuple(told), root, run_dir, Path.cwd(), has_budget)
 
 
 def folder_name(arm: str) -> str:
@@ -159,11 +167,14 @@ def _typed_values(overrides: Sequence[str]) -> list[tuple[str, list[str]]]:
         parsed = OverridesParser.create().parse_overrides([quote(o, in_sweep=True) for o in overrides])
     except HydraException as error:
         raise InputError(f"settings: {' '.join(str(error).split())}") from None
-    found = []
+    found: list[tuple[str, list[str]]] = []
     for one in parsed:
         line = str(one.input_line)
         if one.is_sweep_override():
-            found.append((one.get_key_element(), list(map(str, one.sweep_string_iterator()))))
+            try:
+                found.append((one.get_key_element(), list(map(str, one.sweep_string_iterator()))))
+            except HydraException:  # interval(0,1) and glob(*)
+                raise InputError(f"settings: {line}: expected a list of values, such as 0,1 or range(0,2)") from None
         elif line.startswith("~"):
             found.append((line, [line]))
         else:

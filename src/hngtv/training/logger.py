@@ -116,7 +116,7 @@ class TolerantLogger(Logger):
     @property
     def experiment(self) -> Any:
         try:
-            return super().experiment
+            return super().experiment  # pyright: ignore[reportAttributeAccessIssue]
         except Exception as error:  # Lightning asks whether there is one, and knows this answer
             raise AttributeError(str(error)) from error
 
