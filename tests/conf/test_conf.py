@@ -26,6 +26,7 @@ NEEDED = {
     "run": ["run_dir=out", "data.root=cases"],
     "prepare": ["data.root=cases"],
     "import": ["data.root=cases"],
+    "check": ["out=check", "cases=cases"],
     "convert": ["out=nnunet", "cases=cases"],
     "phantom": ["out=cases"],
     "embed": ["out=long", "data.root=cases"],
