@@ -94,7 +94,7 @@ def estimate_shift(ct: Image, pet: Image) -> Shift:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"the shift of CT and PET cannot be estimated ({reason})") from None
-    # ITK maps points of the fixed image to the moving one, so the PET is moved the other way. Its last digits may differ.
+    # ITK maps points of the fixed image to the moving one, so the PET goes the other way; last digits may differ.
     x, y, z = (-round(float(v), 4) for v in found.TransformPoint((0.0, 0.0, 0.0)))
     body = coarse_ct > BODY_HU
     overlap = (body_overlap(body, grid, pet, np.zeros(3)), body_overlap(body, grid, pet, np.array([x, y, z])))
