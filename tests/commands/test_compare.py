@@ -93,7 +93,9 @@ def test_a_larger_cohort_claims_only_on_equal_budgets(
 
 def conditions_of(change: str) -> Conditions:
     name, value = change.split("=")
-    return Conditions(**{name: float(value) if name == "budget_tolerance" else value == "true"})
+    if name == "budget_tolerance":
+        return Conditions(budget_tolerance=float(value))
+    return Conditions(unequal_budgets=value == "true")
 
 
 def test_the_table_is_computed_once(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def test_unknown_neighbours_or_matching_are_refused():
     with pytest.raises(InputError, match="connectivity 8"):
         match_lesions(blocks(), blocks(), connectivity=8)
     with pytest.raises(InputError, match="'best'"):
-        match_lesions(blocks(), blocks(), matching="best")
+        match_lesions(blocks(), blocks(), matching="best")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="shape"):
         match_lesions(blocks(), blocks(shape=(3, 3, 3)))
 

@@ -97,7 +97,7 @@ def write_moved(path: Path, reference: Path, motion: NDArray[np.float64]) -> Non
     header = source.header.copy()
     header.set_data_dtype(values.dtype)
     header.set_slope_inter(1, 0)
-    image = nib.Nifti1Image(values, motion @ source.affine, header)
+    image = nib.Nifti1Image(values, motion @ np.asarray(source.affine), header)
     for place in (image.set_qform, image.set_sform):
         place(image.affine, code=2)
     save_nifti(path, image)
@@ -105,7 +105,7 @@ def write_moved(path: Path, reference: Path, motion: NDArray[np.float64]) -> Non
 
 def _write_like(path: Path, values: NDArray, reference: Path) -> None:
     source, _ = _load(reference)
-    voxels = from_ras(values, source.affine)
+    voxels = from_ras(values, np.asarray(source.affine))
     header = source.header.copy()
     header.set_data_dtype(values.dtype)
     header.set_slope_inter(1, 0)
