@@ -122,7 +122,7 @@ def test_different_budgets_are_a_loud_warning(runs: Path, tmp_path: Path, capsys
     settings = json.loads(path.read_text())
     path.write_text(json.dumps(settings | {"budget": {"steps": None, "cpu_s": 60.0}}))
     assert compare(runs, tmp_path / "out") == 0
-    sentence = "Different budget: single_stage_ag has 40 steps; two_stage_unet has 80 steps (fold 0 seed 0)."
+    sentence = "Different budget: single_stage_ag has 40 steps; two_stage_unet has 80 steps (fold 0)."
     assert f"warning: {sentence}" in capsys.readouterr().out
     assert sentence in (tmp_path / "out" / "report.html").read_text()
 
