@@ -26,8 +26,9 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/app
 RUN useradd --create-home user
 WORKDIR /opt/app
 COPY requirements.txt ./
-# Prediction runs on the processor: PyTorch without CUDA keeps the image far below 10 GB.
-RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt
+# Prediction runs on the processor: with an index of PyTorch without CUDA the image stays far below 10 GB.
+ARG PIP_OPTIONS=""
+RUN pip install --no-cache-dir $PIP_OPTIONS -r requirements.txt
 COPY app ./
 # In 2026 the platform mounts a model.tar.gz over this folder.
 COPY model /opt/ml/model
@@ -49,7 +50,8 @@ docker save hngtv-challenge | gzip > hngtv-challenge.tar.gz     # the algorithm'
 tar -czf model.tar.gz -C model .                                # 2026: the model, uploaded by itself
 ```
 
-`YEAR=2025` for task 1 of 2025. Without Docker: `hngtv challenge year=2026 input=INPUT output=OUTPUT model=model`.
+`YEAR=2025` for task 1 of 2025. `--build-arg PIP_OPTIONS="--extra-index-url URL"` with PyTorch's index of CPU wheels keeps
+CUDA out of the image. Without Docker: `hngtv challenge year=2026 input=INPUT output=OUTPUT model=model`.
 
 ## Stages and risk in 2026
 
