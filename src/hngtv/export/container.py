@@ -51,7 +51,8 @@ tar -czf model.tar.gz -C model .                                # 2026: the mode
 ```
 
 `YEAR=2025` for task 1 of 2025. `--build-arg PIP_OPTIONS="--extra-index-url URL"`, the URL of PyTorch's wheels for
-processors, keeps CUDA out of the image. Without Docker: `hngtv challenge year=2026 input=INPUT output=OUTPUT model=model`.
+processors, keeps CUDA out of the image. Without Docker:
+`hngtv challenge year=2026 input=INPUT output=OUTPUT model=model`.
 
 ## Stages and risk in 2026
 
