@@ -8,14 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from hngtv.cases.checks import CheckedImages, check_case
+from hngtv.cases.findings import CLASSES, measure_case
 from hngtv.cases.manifest import RawCase
 from hngtv.errors import InputError
 from hngtv.report.figures import ARM_COLOURS, new_figure, plain
 from hngtv.report.overlay import load_view
 from hngtv.report.viewer import render_viewer, viewer_case
 from hngtv.volume.grid import Grid
-
-LABELS = {1: "GTVp", 2: "GTVn"}
 
 
 def cohort_rows(cases: Sequence[RawCase]) -> list[dict[str, Any]]:
@@ -40,7 +39,7 @@ def draw_volumes(rows: Sequence[dict[str, Any]]) -> Figure:
     """Volume of GTVp and GTVn of each case, a dot each, by centre; on a logarithmic axis, empty ones left out."""
     figure, axis = new_figure(3.2)
     centres = list(dict.fromkeys(row["centre"] for row in rows))
-    for place, name in enumerate(LABELS.values()):
+    for place, name in enumerate(CLASSES):
         for centre, colour in zip(centres, ARM_COLOURS * len(centres), strict=False):
             volumes = [float(row[f"{name}_ml"]) for row in rows if row["centre"] == centre and row[f"{name}_ml"]]
             jitter = 0.5 * ((np.arange(len(volumes)) * 0.618) % 1 - 0.5)
@@ -49,8 +48,8 @@ def draw_volumes(rows: Sequence[dict[str, Any]]) -> Figure:
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda ml, _: f"{ml:g}"))
     axis.xaxis.set_minor_formatter(FuncFormatter(lambda ml, _: f"{ml:g}" if f"{ml:g}"[0] in "25" else ""))
-    axis.set_yticks(range(len(LABELS)), list(LABELS.values()))
-    axis.set_ylim(len(LABELS) - 0.4, -0.6)
+    axis.set_yticks(range(len(CLASSES)), list(CLASSES))
+    axis.set_ylim(len(CLASSES) - 0.4, -0.6)
     axis.set_xlabel("volume [ml]", fontsize=9)
     figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4, title="centre", title_fontsize=8)
     return figure
@@ -71,16 +70,14 @@ _NAMES = ("CT voxels", "CT [mm]", "PET [mm]", "height [mm]", "SUV max", "GTVp_ml
 
 
 def _measures(case: RawCase, images: CheckedImages) -> dict[str, Any]:
-    grid = images.ct.grid
-    target = images.target
-    volumes = ["" if target is None else round(int((target == label).sum()) * grid.voxel_ml, 2) for label in LABELS]
+    facts, grid = measure_case(case, images), images.ct.grid
     values = (
         " x ".join(map(str, grid.shape)),
         _spacing(grid),
         "" if case.pet is None else _spacing(images.pet.grid),
         round(grid.shape[2] * grid.spacing_mm[2]),
-        "" if case.pet is None else round(float(images.pet.values.max()), 1),
-        *volumes,
+        "" if case.pet is None else facts.suv_max,
+        *("" if ml is None else ml for ml in (facts.gtvp_ml, facts.gtvn_ml)),
     )
     return dict(zip(_NAMES, values, strict=True))
 
