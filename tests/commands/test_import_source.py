@@ -208,3 +208,12 @@ def test_source_and_root_together_or_an_archive_are_bad_input(
     (tmp_path / "cohort.zip").touch()
     assert run_command(["import", f"source={tmp_path / 'cohort.zip'}"]) == 2
     assert "cohort.zip is an archive; extract it" in capsys.readouterr().err
+
+
+def test_a_lost_library_is_told_once_and_not_as_faults_of_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "SimpleITK", None)
+    write_tiny_case(tmp_path / "raw", "P1")
+    assert run_command(["import", f"source={tmp_path / 'raw'}", "estimate_shift=true"]) == 2
+    assert "pip install 'hngtv[registration]'" in capsys.readouterr().err

@@ -38,6 +38,10 @@ LABELS = (0, 1, 2)
 """Background, GTVp, GTVn."""
 
 
+class NoUptakeError(InputError):
+    """A PET without uptake, as one has that was divided twice."""
+
+
 @dataclass(frozen=True)
 class CheckedImages:
     """The images of a case that passed all checks.
@@ -144,7 +148,7 @@ def check_pet(case: RawCase, suv: NDArray[np.float32]) -> None:
     if low < NEGATIVE_SUV:
         raise InputError(f"{where} has minimum {low:g}; expected SUV, which is not negative; convert it again")
     if high < MIN_SUV:
-        raise InputError(f"{where} has maximum {high:g}, so it holds no uptake in SUV; {_unit_advice(case)}")
+        raise NoUptakeError(f"{where} has maximum {high:g}, so it holds no uptake in SUV; {_unit_advice(case)}")
 
 
 def check_target(case: RawCase, target: Image, grid: Grid) -> NDArray[np.uint8]:

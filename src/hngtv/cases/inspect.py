@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hngtv.cases.checks import CheckedImages, check_case
+from hngtv.cases.checks import CheckedImages, NoUptakeError, check_case
 from hngtv.cases.findings import CaseFacts, Finding, measure_case
 from hngtv.cases.manifest import RawCase
 from hngtv.cases.registration import SHIFT_WARNING_MM, Shift, estimate_shift
@@ -64,8 +64,8 @@ def _settle(case: RawCase) -> tuple[RawCase, CheckedImages, list[Finding]]:
     """
     try:
         return case, check_case(case), []
-    except InputError as error:
-        if case.pet_unit == "SUV" or "holds no uptake" not in str(error):
+    except NoUptakeError as error:
+        if case.pet_unit == "SUV":
             raise
         as_suv = replace(case, pet_unit="SUV", pet_factor=1.0)
         try:
@@ -83,8 +83,6 @@ def _shift_of(case: RawCase, images: CheckedImages, findings: list[Finding]) -> 
     try:
         return estimate_shift(images.ct, images.pet)
     except InputError as error:
-        if "pip install" in str(error):
-            raise
         findings.append(Finding(case.case_id, "warning", f"case {case.case_id}: {error}"))
         return None
 

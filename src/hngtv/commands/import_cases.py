@@ -31,6 +31,7 @@ from hngtv.cases.findings import Finding, centre_lines, cohort_findings, write_f
 from hngtv.cases.inspect import Inspected, InspectPlan, inspect_case
 from hngtv.cases.layouts import Recognised, recognise
 from hngtv.cases.manifest import MANIFEST_NAME, FolderLayout, RawCase, find_cases, read_manifest, write_manifest
+from hngtv.cases.registration import require_library
 from hngtv.commands.log import tell
 from hngtv.config import ImportSettings
 from hngtv.errors import CasesFailedError, InputError
@@ -97,6 +98,8 @@ def _folder_of(path: Path) -> Path:
 def _plan_of(settings: ImportSettings, out: Path, is_kept: bool) -> InspectPlan:
     if is_kept and settings.correct_shift:
         raise InputError(f"correct_shift=true changes cases, but {out} is kept as it is; give another out=FILE")
+    if settings.estimate_shift or settings.correct_shift:
+        require_library()
     corrected = out.parent / CORRECTED_NAME if settings.correct_shift else None
     return InspectPlan(not is_kept, settings.estimate_shift, corrected)
 
