@@ -13,7 +13,7 @@ from typing import Any
 from hngtv.commands import entry, job, run
 from hngtv.config import RunSettings
 from hngtv.errors import InputError
-from hngtv.run_folder import RunFolder, write_csv, write_json
+from hngtv.run_folder import RunFolder, write_csv
 
 SCORES = ("dice", "precision", "recall", "hd95_mm", "msd_mm", "surface_dice_2mm")
 PROGRAM = (str(Path(__file__)), "run")
@@ -43,8 +43,6 @@ def walk(folder: RunFolder, settings: RunSettings) -> list[str]:
         for n in range(3)
     ]
     write_csv(folder.scores, ("case_id", "class_name", "volume_ml", "target_volume_ml", *SCORES), rows)
-    if settings.error_budget:
-        write_json(folder.error_budget_summary, {})
     return ["case_0: lost"] if behaviour.get(str(settings.fold)) == "lose a case" else []
 
 

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from hngtv.cases.manifest import load_cases
+from hngtv.cases.manifest import FolderLayout, load_cases
 from hngtv.cases.prepare import Volume, prepare_cases
 from hngtv.cases.store import GridSettings, PreparedCase
 from hngtv.commands.entry import compose
-from hngtv.commands.run import layout_of
 from hngtv.config import RunSettings, TrainedLocaliser, parse_settings
 from hngtv.errors import InputError
 from hngtv.localise.roi_table import read_rois
@@ -30,7 +29,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Prepa
     settings = settings_of(root)
     grids = GridSettings(settings.data.spacing_mm, settings.data.coarse_spacing_mm)
     cases, failures = prepare_cases(
-        load_cases(settings.data.root, layout_of(settings.data)), root / "store", grids, n_workers=1
+        load_cases(settings.data.root, FolderLayout.of(settings.data)), root / "store", grids, n_workers=1
     )
     assert not failures
     return root, cases

@@ -75,7 +75,7 @@ def test_again_it_does_nothing_and_a_new_localiser_only_adds(judged: Path) -> No
         ("only=[coarse,nvuato]", "only names nvuato; there are"),
         ("folds=[2]", "there are folds 0 to 1"),
         ("disturbances=[upside_down]", "disturbances"),
-        ("roi.margin_mm=5", "holds a run with other settings"),
+        ("roi.margin_mm=5", "was made with other settings"),
     ],
 )
 def test_wrong_settings(judged: Path, capsys: pytest.CaptureFixture[str], wrong: str, message: str) -> None:

@@ -247,9 +247,9 @@ def test_batch_normalisation_on_cpus_is_refused(settings: RunSettings) -> None:
 def test_what_the_machine_lacks_is_told_before_any_case_is_prepared(
     tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert run_command(tiny_run(tiny_cohort, tmp_path, "single_stage_ag", trainer="gpu")) == BAD_INPUT
-    assert "PyTorch finds none here" in capsys.readouterr().err
+    assert "PyTorch finds 0 GPU(s) here" in capsys.readouterr().err
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda *name: None if "tensorboard" in name else found(*name))
     command = tiny_run(tiny_cohort, tmp_path / "other", "single_stage_ag", logger="tensorboard")

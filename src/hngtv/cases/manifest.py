@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hngtv.config import DataSettings
 from hngtv.errors import InputError
 from hngtv.run_folder import read_csv, write_csv
 
@@ -59,6 +60,10 @@ class FolderLayout:
     ct: str = "{case}/ct.nii.gz"
     pet: str = "{case}/pet.nii.gz"
     target: str = "{case}/gtv.nii.gz"
+
+    @classmethod
+    def of(cls, data: DataSettings) -> "FolderLayout":
+        return cls(data.ct, data.pet, data.target)
 
 
 def find_cases(root: Path, layout: FolderLayout | None = None) -> list[RawCase]:

@@ -1,6 +1,7 @@
 """From the files of a case to its two grids in the store."""
 
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from hngtv.cases.checks import LABELS, OUTSIDE_CT_HU, CheckedImages, check_case
-from hngtv.cases.manifest import RawCase
+from hngtv.cases.manifest import FolderLayout, RawCase, load_cases
 from hngtv.cases.processes import map_cases
 from hngtv.cases.store import (
     LEVELS,
@@ -30,6 +31,7 @@ from hngtv.cases.store import (
     pet_factor_of,
     source_files,
 )
+from hngtv.config import DataSettings
 from hngtv.errors import InputError
 from hngtv.run_folder import TEMPORARY_PREFIX, atomic_folder, make_folder, sweep_temporaries, write_json
 from hngtv.volume.box import Box
@@ -40,6 +42,10 @@ from hngtv.volume.resample import resample, resample_labels
 N_FOREGROUND = 1000
 """Sampled target voxels for each label present. Source: our choice."""
 LOCKS_NAME = ".locks"
+STORE_NAME = "prepared"
+"""In a work folder."""
+MAX_WORKERS = 4
+"""Each may hold a clinical scan, about 1 GB. Source: our choice."""
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +99,23 @@ def prepare_target(images: CheckedImages, grid: Grid) -> NDArray[np.uint8]:
 def store_folder(store_dir: Path, grids: GridSettings) -> Path:
     """The part of a store for these grids."""
     return store_dir / grids.key
+
+
+def prepare_cohort(data: DataSettings, work_dir: Path) -> tuple[list[RawCase], list[PreparedCase], list[str]]:
+    """Prepare the cases that data settings name, as many at a time as this machine can hold.
+
+    Returns:
+        All cases, those that are prepared, and a line for each of the others, which is logged too.
+    Raises:
+        InputError: No case is found, or the store cannot be written.
+    """
+    cases = load_cases(data.root, FolderLayout.of(data))
+    grids = GridSettings(data.spacing_mm, data.coarse_spacing_mm)
+    n_workers = min(os.cpu_count() or 1, MAX_WORKERS)
+    prepared, failures = prepare_cases(cases, work_dir / STORE_NAME, grids, n_workers)
+    for failure in failures:
+        logger.error("%s", failure.reason)
+    return cases, prepared, [failure.reason for failure in failures]
 
 
 def prepare_cases(

@@ -44,7 +44,7 @@ def run(settings: CheckSettings) -> None:
     data, plan = settings.data, InspectPlan(settles_units=False, estimates_shift=settings.estimate_shift)
     if settings.estimate_shift:
         require_library()
-    found = recognise_written(data.root, FolderLayout(data.ct, data.pet, data.target))
+    found = recognise_written(data.root, FolderLayout.of(data))
     make_folder(settings.out)
     results = map_cases(partial(check_one, plan=plan), found.cases, settings.n_workers, _killed, "checking")
     checked = {case.case_id: result for case, result in results}

@@ -37,7 +37,7 @@ def claimed(root: Path, settings: Any, may_differ: Collection[str]) -> Iterator[
     except Timeout:
         raise InputError(f"{root} is in use by another run; choose another run_dir or wait for it") from None
     with lock, logging_to(folder.log):
-        check_settings(folder, settings, may_differ)
+        check_settings(folder.settings, settings, may_differ)
         if not folder.settings.is_file():
             write_json(folder.provenance, provenance())
             write_json(folder.settings, plain(settings))
@@ -58,16 +58,16 @@ def is_claimed(folder: RunFolder) -> bool:
     return False
 
 
-def check_settings(folder: RunFolder, settings: Any, may_differ: Collection[str]) -> None:
-    """Raise InputError if a run folder holds other settings; those that it does not have yet are as by default."""
-    if not folder.settings.is_file():
+def check_settings(path: Path, settings: Any, may_differ: Collection[str]) -> None:
+    """Raise InputError if a file keeps other settings; those that it does not have yet are as by default."""
+    if not path.is_file():
         return
-    found, wanted = read_json(folder.settings), plain(settings)
+    found, wanted = read_json(path), plain(settings)
     with suppress(InputError):
         found = plain(parse_settings(type(settings), found))
     changed = [key for key in wanted if key not in may_differ and found.get(key) != wanted[key]]
     if changed:
         raise InputError(
-            f"{folder.root} holds a run with other settings ({', '.join(changed)} differ); "
-            "choose another run_dir, or delete this one"
+            f"{path.parent} was made with other settings ({', '.join(changed)} differ); choose another folder, or "
+            "delete this one"
         )

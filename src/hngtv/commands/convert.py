@@ -29,7 +29,7 @@ def run(settings: ConvertSettings) -> None:
     from hngtv.cases.manifest import FolderLayout, load_cases
 
     data = settings.data
-    cases = load_cases(data.root, FolderLayout(data.ct, data.pet, data.target))
+    cases = load_cases(data.root, FolderLayout.of(data))
     done, failures = write_nnunet(cases, settings.out, FoldPlan(data.n_folds, data.fold_seed, data.group_by_centre))
     if not DATASET_NAME.fullmatch(settings.out.name):
         print(f"warning: nnU-Net wants a folder named like Dataset501_HNGTV, not {settings.out.name}", file=sys.stderr)

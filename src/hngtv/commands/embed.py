@@ -34,7 +34,7 @@ def run(settings: EmbedSettings) -> None:
 
     started = time.monotonic()
     data = settings.data
-    cases = load_cases(data.root, FolderLayout(data.ct, data.pet, data.target))
+    cases = load_cases(data.root, FolderLayout.of(data))
     done, failures = embed_cases(cases, EmbedPlan(settings.out, settings.seed, settings.size))
     if done:
         write_manifest(settings.out / MANIFEST_NAME, done)

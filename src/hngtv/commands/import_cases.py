@@ -51,7 +51,7 @@ def run(settings: ImportSettings) -> None:
         CasesFailedError: Some cases are bad; each was told in a line of its own.
     """
     data = settings.data
-    layout = FolderLayout(data.ct, data.pet, data.target)
+    layout = FolderLayout.of(data)
     found = recognise(data.root, layout, _dicom_choices(settings))
     source = data.root if _is_manifest(data.root) else _folder_of(data.root) / MANIFEST_NAME
     out = settings.out or source
@@ -60,10 +60,11 @@ def run(settings: ImportSettings) -> None:
         _check_writable(out)
     if settings.source is not None or found.write is not None or found.notes:
         print(f"{data.root}: {found.layout} ({found.why})")
+    plan = _plan_of(settings, out, is_kept)
     made_from = {"source": str(data.root.resolve()), "choices": sha256_of(asdict(_dicom_choices(settings)))}
     cases, findings = _cases_of(found, out, made_from)
     n_cases = len(cases) + sum(finding.severity == "error" for finding in findings)
-    inspected, bad = _inspect_all(cases, _plan_of(settings, out, is_kept))
+    inspected, bad = _inspect_all(cases, plan)
     findings += [*bad, *(finding for one in inspected for finding in one.findings)]
     facts = [one.facts for one in inspected]
     for finding in (of_all := cohort_findings(facts)):

@@ -41,7 +41,7 @@ class Job:
         root: The sweep folder; absolute, as all paths here.
         run_dir: The run folder.
         cwd: What relative paths in the overrides are relative to.
-        error_budget: Whether it is not finished before its error budget is written.
+        error_budget: Whether it is not finished before a run that was asked for its error budget has ended.
         asked: When the command that wants it began, seconds since the epoch.
     """
 
@@ -63,8 +63,8 @@ class Job:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
-        has_all = not self.error_budget or self.folder.error_budget_summary.is_file()
-        return has_all and read_status(self.folder).is_finished
+        status = read_status(self.folder)
+        return status.is_finished and (status.error_budget or not self.error_budget)
 
     def __str__(self) -> str:
         return f"{self.arm} fold {self.fold} seed {self.seed}"
@@ -157,7 +157,7 @@ def record_end(folder: RunFolder, start: Status, returncode: int, said: Sequence
     if is_claimed(folder):
         return False
     last = last_status(folder)
-    if last.is_finished or (last.pid == start.pid and last.status != "running"):
+    if last.status != "running" and (last.started or 0.0) >= (start.started or 0.0):
         return True
     if STOPPING.is_set():
         exit_status, reason = INTERRUPTED, "stopped; the same command continues"

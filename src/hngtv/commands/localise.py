@@ -12,7 +12,6 @@ Exit status: 0 done, 1 some cases could not be used (listed), 2 bad settings or 
 """
 
 import logging
-import os
 from collections.abc import Sequence
 
 from hngtv.commands.claim import claimed
@@ -47,32 +46,21 @@ def run(settings: LocaliseSettings) -> None:
 def _walk(folder: RunFolder, settings: LocaliseSettings) -> list[str]:
     import torch
 
-    from hngtv.cases.manifest import load_cases, write_manifest
-    from hngtv.cases.prepare import prepare_cases
-    from hngtv.cases.store import GridSettings
-    from hngtv.commands.run import MAX_PREPARE_WORKERS, layout_of
+    from hngtv.cases.manifest import write_manifest
+    from hngtv.cases.prepare import prepare_cohort
     from hngtv.localisation import LocalisedCase, judge_fold, split_folds
     from hngtv.training.logger import open_logger
 
-    data = settings.data
     if settings.trainer.n_threads:
         torch.set_num_threads(settings.trainer.n_threads)
-    cases = load_cases(data.root, layout_of(data))
+    cases, prepared, failures = prepare_cohort(settings.data, settings.work_dir)
     write_manifest(folder.root / "cases.csv", cases)
-    prepared, unprepared = prepare_cases(
-        cases,
-        settings.work_dir / "prepared",
-        GridSettings(data.spacing_mm, data.coarse_spacing_mm),
-        n_workers=min(os.cpu_count() or 1, MAX_PREPARE_WORKERS),
-    )
-    for failure in unprepared:
-        log.error("%s", failure.reason)
     rows: list[LocalisedCase] = []
     with open_logger(LoggerSettings(name="csv"), folder.root, settings.arm, plain(settings)) as logger:
         for fold, split in split_folds(prepared, settings, folder).items():
             rows += judge_fold(split, fold, settings, folder.root / f"fold_{fold}", logger)
     _write(folder, settings, rows)
-    return [failure.reason for failure in unprepared]
+    return failures
 
 
 def _write(folder: RunFolder, settings: LocaliseSettings, rows: Sequence) -> None:

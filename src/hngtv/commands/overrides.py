@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 PATH_KEYS = (
-    "out", "ct", "pet", "cases", "dicom", "model", "input", "output", "formats", "cohort", "predictions", "targets",
-    "runs", "run_dir", "work_dir", "data.root", "data.ct", "data.pet", "data.target",
+    "out", "ct", "pet", "cases", "source", "dicom", "model", "input", "output", "formats", "cohort", "predictions",
+    "targets", "runs", "run_dir", "work_dir", "data.root", "data.ct", "data.pet", "data.target",
 )  # fmt: skip
 """Settings whose whole value is a path, a text, or a list without brackets."""
 WHAT_TO_GIVE = {

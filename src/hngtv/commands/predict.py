@@ -125,11 +125,11 @@ def _predict_many(model: "Model", settings: PredictSettings) -> None:
 
 def _find_jobs(model: "Model", settings: PredictSettings) -> "tuple[list[Job], int]":
     """The patients to predict, and how many cannot be, each of which has been named."""
-    from hngtv.cases.manifest import load_cases
+    from hngtv.cases.manifest import FolderLayout, load_cases
     from hngtv.delivery import Job
 
     if settings.cases is not None:
-        cases = load_cases(settings.cases, _layout_of_training(model))
+        cases = load_cases(settings.cases, FolderLayout.of(model.settings.data))
         return [Job(case, settings.out / f"{case.case_id}.nii.gz") for case in cases], 0
     from hngtv.cases.dicom import convert_scans
     from hngtv.cases.dicom.names import DicomChoices
@@ -172,9 +172,3 @@ def _write_formats(model: "Model", job: "Job", roi: "Roi", settings: PredictSett
     from hngtv.delivery import write_formats
 
     return write_formats(job, model, roi, settings.formats, settings.probability)
-
-
-def _layout_of_training(model: "Model"):
-    from hngtv.commands.run import layout_of
-
-    return layout_of(model.settings.data)

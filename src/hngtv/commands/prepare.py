@@ -16,13 +16,11 @@ import sys
 import time
 
 from hngtv.cases.manifest import FolderLayout, load_cases
-from hngtv.cases.prepare import Failure, prepare_cases, store_folder
+from hngtv.cases.prepare import STORE_NAME, Failure, prepare_cases, store_folder
 from hngtv.cases.store import GridSettings
 from hngtv.commands.log import logging_to
 from hngtv.config import PrepareSettings
 from hngtv.errors import CasesFailedError
-
-STORE_NAME = "prepared"
 
 
 def run(settings: PrepareSettings) -> None:
@@ -34,7 +32,7 @@ def run(settings: PrepareSettings) -> None:
     """
     started = time.monotonic()
     data = settings.data
-    cases = load_cases(data.root, FolderLayout(data.ct, data.pet, data.target))
+    cases = load_cases(data.root, FolderLayout.of(data))
     store_dir = settings.work_dir / STORE_NAME
     grids = GridSettings(data.spacing_mm, data.coarse_spacing_mm)
     with logging_to():

@@ -17,7 +17,6 @@ Exit status: 0 done, 1 some cases could not be used or predicted (listed), 2 bad
 """
 
 import logging
-import os
 from typing import Any
 
 from hngtv.commands.claim import claimed
@@ -27,8 +26,6 @@ from hngtv.config import LoggerSettings, RunSettings, plain
 from hngtv.errors import CasesFailedError
 from hngtv.run_folder import RunFolder
 
-MAX_PREPARE_WORKERS = 4
-"""Each may hold a clinical scan, about 1 GB. Source: our choice."""
 PLACES = ("run_dir", "work_dir", "logger", "error_budget")
 """Settings that may differ when a run goes on: they do not change its result."""
 
@@ -42,7 +39,7 @@ def run(settings: RunSettings) -> None:
         InputError: Bad settings or input.
         CasesFailedError: Some cases failed; everything else is finished.
     """
-    with claimed(settings.run_dir, settings, PLACES) as folder, recorded(folder):
+    with claimed(settings.run_dir, settings, PLACES) as folder, recorded(folder, settings.error_budget):
         failures = _walk(folder, settings)
         write_costs(folder)
         print(folder.scores if folder.scores.is_file() else folder.root)
@@ -50,19 +47,11 @@ def run(settings: RunSettings) -> None:
             raise CasesFailedError(f"{len(failures)} case(s) failed, each named above; the others are finished")
 
 
-def layout_of(data: Any) -> Any:
-    """Where the data settings say that a folder of cases keeps its files."""
-    from hngtv.cases.manifest import FolderLayout
-
-    return FolderLayout(data.ct, data.pet, data.target)
-
-
 def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
     """All stations of the line; returns one line for each failed case."""
     from hngtv.arm import predict_and_locate, split_cases, train_arm
-    from hngtv.cases.manifest import load_cases, write_manifest
-    from hngtv.cases.prepare import prepare_cases
-    from hngtv.cases.store import GridSettings
+    from hngtv.cases.manifest import write_manifest
+    from hngtv.cases.prepare import prepare_cohort
     from hngtv.gate_maps import keep_gate_maps
     from hngtv.report.logged import show_results
     from hngtv.report.scores import score_predictions, write_scores
@@ -71,15 +60,7 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
 
     if not _is_trained(folder):
         check_machine(settings.trainer, settings.logger)
-    data = settings.data
-    cases = load_cases(data.root, layout_of(data))
-    grids = GridSettings(data.spacing_mm, data.coarse_spacing_mm)
-    prepared, unprepared = prepare_cases(
-        cases, settings.work_dir / "prepared", grids, n_workers=min(os.cpu_count() or 1, MAX_PREPARE_WORKERS)
-    )
-    failures = [failure.reason for failure in unprepared]
-    for reason in failures:
-        log.error("%s", reason)
+    cases, prepared, failures = prepare_cohort(settings.data, settings.work_dir)
     write_manifest(folder.root / "cases.csv", cases)
     split = split_cases(prepared, settings, folder)
     log.info("%s: %d cases to train on, %d to test", settings.arm, len(split.train), len(split.test))

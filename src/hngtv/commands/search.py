@@ -15,7 +15,6 @@ Exit status: 0 done, 1 some trials or cases failed (listed), 2 bad settings or i
 """
 
 import logging
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -23,16 +22,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from hngtv.commands.claim import claimed
+from hngtv.commands.claim import check_settings, claimed
 from hngtv.commands.costs import write_costs
-from hngtv.commands.entry import report_bug
 from hngtv.commands.log import logging_to
 from hngtv.commands.results import announce, write_results
-from hngtv.commands.run import MAX_PREPARE_WORKERS, PLACES, layout_of
+from hngtv.commands.run import PLACES
 from hngtv.commands.status import recorded
 from hngtv.config import RunSettings, SearchSettings, plain
 from hngtv.errors import CasesFailedError, InputError, PrunedError
-from hngtv.run_folder import RunFolder, make_folder, read_json, write_json
+from hngtv.run_folder import RunFolder, make_folder, write_json
 
 MAY_DIFFER = ("run_dir", "work_dir", "logger", "out", "n_trials", "timeout_s")
 """Settings that may differ when a search goes on."""
@@ -78,16 +76,10 @@ def _open(settings: SearchSettings) -> Any:
 
     make_folder(settings.out)
     with FileLock(settings.out / ".lock"):
-        path, wanted = settings.out / "search.json", plain(settings)
-        found = read_json(path) if path.is_file() else wanted
-        changed = [key for key in wanted if key not in MAY_DIFFER and found.get(key) != wanted[key]]
-        if changed:
-            raise InputError(
-                f"{settings.out} holds a search with other settings ({', '.join(changed)} differ); "
-                "choose another out, or delete this one"
-            )
+        path = settings.out / "search.json"
+        check_settings(path, settings, MAY_DIFFER)
         if not path.is_file():
-            write_json(path, wanted)
+            write_json(path, plain(settings))
     study = SearchStudy(settings)
     if study.n_finished > settings.n_trials:
         raise InputError(
@@ -103,22 +95,12 @@ def _prepare(settings: SearchSettings) -> tuple[list[Any], list[str]]:
     Raises:
         InputError: This machine cannot train as set.
     """
-    from hngtv.cases.manifest import load_cases
-    from hngtv.cases.prepare import prepare_cases
-    from hngtv.cases.store import GridSettings
+    from hngtv.cases.prepare import prepare_cohort
     from hngtv.training.trainer import check_machine
 
     check_machine(settings.trainer, settings.logger)
-    data = settings.data
-    prepared, failures = prepare_cases(
-        load_cases(data.root, layout_of(data)),
-        settings.work_dir / "prepared",
-        GridSettings(data.spacing_mm, data.coarse_spacing_mm),
-        n_workers=min(os.cpu_count() or 1, MAX_PREPARE_WORKERS),
-    )
-    for failure in failures:
-        log.error("%s", failure.reason)
-    return prepared, [failure.reason for failure in failures]
+    _, prepared, failures = prepare_cohort(settings.data, settings.work_dir)
+    return prepared, failures
 
 
 def _run_next(study: Any, settings: SearchSettings, prepared: Sequence[Any]) -> bool:
@@ -147,8 +129,7 @@ def _run_next(study: Any, settings: SearchSettings, prepared: Sequence[Any]) -> 
             log.error("%s", error)
             study.fail(trial, str(error))
         except Exception as error:
-            log.exception("trial %d", trial.number)
-            report_bug()
+            log.exception("trial %d: this is a bug of hngtv; please report it", trial.number)
             study.fail(trial, f"{type(error).__name__}: {error}")
         else:
             log.info("%s: %s of %s %.4f", folder.root.name, settings.metric, settings.class_name, value)

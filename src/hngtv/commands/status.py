@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from hngtv.commands.claim import is_claimed
@@ -31,6 +31,7 @@ class Status:
         exit_status: Of the process; None while it runs, and where nobody saw it end.
         pid: Of the process, on its machine.
         seconds: From start to end of the last process that worked on it.
+        error_budget: Whether that process was asked for the error budget.
     """
 
     status: State
@@ -40,6 +41,7 @@ class Status:
     host: str = ""
     started: float | None = None
     seconds: float | None = None
+    error_budget: bool = False
 
     @property
     def is_finished(self) -> bool:
@@ -48,9 +50,11 @@ class Status:
 
 
 @contextmanager
-def recorded(folder: RunFolder) -> Iterator[None]:
+def recorded(folder: RunFolder, error_budget: bool = False) -> Iterator[None]:
     """Keep `status.json` while the body runs in a claimed folder; what the body raises is recorded and raised again."""
-    start = Status("running", pid=os.getpid(), host=socket.gethostname(), started=time.time())
+    start = Status(
+        "running", pid=os.getpid(), host=socket.gethostname(), started=time.time(), error_budget=error_budget
+    )
     write_status(folder, start)
     try:
         yield
@@ -64,9 +68,8 @@ def recorded(folder: RunFolder) -> Iterator[None]:
 def ended(start: Status, state: State, exit_status: int | None, reason: str) -> Status:
     """The status of a run that began as `start` and ends now."""
     seconds = None if start.started is None else round(time.time() - start.started, 1)
-    return Status(
-        state, " ".join(reason.split())[:MAX_REASON], exit_status, start.pid, start.host, start.started, seconds
-    )
+    words = " ".join(reason.split())[:MAX_REASON]
+    return replace(start, status=state, exit_status=exit_status, reason=words, seconds=seconds)
 
 
 def write_status(folder: RunFolder, status: Status) -> None:

@@ -16,10 +16,8 @@ from hngtv.commands.overrides import group_choices, quote, quoted, wrong_choice
 from hngtv.commands.run import PLACES
 from hngtv.config import (
     LauncherSettings,
-    OracleLocaliser,
     RunSettings,
     SweepSettings,
-    WholeLocaliser,
     parse_settings,
 )
 from hngtv.errors import InputError
@@ -106,11 +104,10 @@ def _build_job(root: Path, overrides: list[str], suffix: str) -> Job:
     run_dir = root / folder_name(arm) / f"fold_{settings.fold}_seed_{settings.seed}"
     if not settings.data.root.exists():
         raise InputError(f"data.root is {settings.data.root}, which does not exist; expected a folder or a cases.csv")
-    check_settings(RunFolder(run_dir), replace(settings, arm=arm), PLACES)
+    check_settings(RunFolder(run_dir).settings, replace(settings, arm=arm), PLACES)
     own = [f"arm={quoted(arm)}", f"run_dir={quoted(str(run_dir))}"]
     told = [*(quote(o) for o in overrides if not o.startswith("arm=")), *own]
-    has_budget = settings.error_budget and not isinstance(settings.localiser, WholeLocaliser | OracleLocaliser)
-    return Job(arm, settings.fold, settings.seed, tuple(told), root, run_dir, Path.cwd(), has_budget)
+    return Job(arm, settings.fold, settings.seed, tuple(told), root, run_dir, Path.cwd(), settings.error_budget)
 
 
 def folder_name(arm: str) -> str:

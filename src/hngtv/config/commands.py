@@ -76,8 +76,13 @@ class ImportSettings:
     hide_ids: bool = False
 
     def __post_init__(self) -> None:
-        if self.source is not None and self.source != self.data.root:
-            raise ValueError("give either source=DIR or data.root=DIR")
+        _check_one_root("source", self.source, self.data)
+
+
+def _check_one_root(name: str, given: Path | None, data: DataSettings) -> None:
+    """A command's own word for data.root sets it; both together may not differ."""
+    if given is not None and given != data.root:
+        raise ValueError(f"give either {name}=DIR or data.root=DIR")
 
 
 @settings_group
@@ -90,6 +95,9 @@ class CheckSettings:
     estimate_shift: bool
     n_workers: Annotated[int, Field(ge=0)]
 
+    def __post_init__(self) -> None:
+        _check_one_root("cases", self.cases, self.data)
+
 
 @settings_group
 class ConvertSettings:
@@ -99,6 +107,9 @@ class ConvertSettings:
     cases: Path | None = None
     out: Path
     format: Literal["nnunet"]
+
+    def __post_init__(self) -> None:
+        _check_one_root("cases", self.cases, self.data)
 
 
 @settings_group

@@ -68,7 +68,7 @@ class TwoStagePipeline:
     def list_cases(self, folder: str) -> list[dict[str, RawCase]]:
         """The cases of a folder or a `cases.csv`, as items of a MONAI dataset."""
         data = self.model.settings.data
-        return [{"case": case} for case in load_cases(Path(folder), FolderLayout(data.ct, data.pet, data.target))]
+        return [{"case": case} for case in load_cases(Path(folder), FolderLayout.of(data))]
 
     def __call__(self, item: dict[str, RawCase]) -> Prediction:
         return predict_case(self.model, item["case"])

@@ -71,8 +71,8 @@ class BudgetCallback(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, StageModule)
+        self._add_up(trainer)  # with steps too: a checkpoint keeps the seconds of all
         if self.budget.cpu_s is not None:
-            self._add_up(trainer)
             self._correct_plan(trainer.global_step, self.budget.cpu_s * SAFETY)
             if trainer.world_size > 1:
                 self.total_steps = int(trainer.strategy.broadcast(self.total_steps))

@@ -163,8 +163,12 @@ def _fit(
 
 def check_machine(trainer: TrainerSettings, logger: LoggerSettings) -> None:
     """Raise InputError for what this machine lacks for a training, before any work is done."""
-    if trainer.accelerator == "gpu" and not torch.accelerator.is_available():
-        raise InputError("trainer.accelerator is gpu, but PyTorch finds none here; set trainer=cpu or mend its driver")
+    n_found = torch.cuda.device_count()
+    if trainer.accelerator == "gpu" and n_found < trainer.n_devices:
+        raise InputError(
+            f"trainer.n_devices is {trainer.n_devices}, but PyTorch finds {n_found} GPU(s) here; set trainer=cpu or "
+            "fewer devices, or mend the driver"
+        )
     if logger.name == "tensorboard":
         from hngtv.training.tensorboard_logger import check_tensorboard
 
