@@ -73,7 +73,7 @@ def test_a_larger_cohort_claims_only_on_equal_budgets(
     write_sweep(runs, {"single_stage_ag": 0.6, "two_stage_unet": 0.8}, n_cases=24, seeds=(0, 1))
     costs = runs / "two_stage_unet" / "seed1" / "costs.json"
     costs.write_text(costs.read_text().replace("600.0", "700.0"))
-    monkeypatch.setattr("hngtv.commands.compare.write_report", lambda path, comparison, n_viewer_cases: None)
+    monkeypatch.setattr("hngtv.commands.compare.write_report", lambda path, comparison, charts, n_viewer_cases: None)
     headlines = []
     for change in ("unequal_budgets=false", "unequal_budgets=true", "budget_tolerance=0.2"):
         found = build_comparison(*find_runs(runs), None, "dice", conditions_of(change))

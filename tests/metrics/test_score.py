@@ -97,7 +97,6 @@ def test_scores_make_rows_and_rows_come_back_from_text():
             case_score = CaseScore(case_id="a", arm="b", fold="0", seed=1, class_name=name, **metrics)
             text = {key: str(value) for key, value in dataclasses.asdict(case_score).items()}
             assert CaseScore.from_row(text | {"extra": "ignored"}) == case_score
-            assert case_score.volume_error_ml == metrics["volume_ml"] - metrics["target_volume_ml"]
 
 
 def test_lesions_are_counted_and_those_of_a_missing_prediction_are_missed():

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hngtv.commands.compare import build_comparison
+from hngtv.report.charts import draw_charts
 from hngtv.report.page import write_report
 from hngtv.report.runs import find_runs
 
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 @pytest.fixture(scope="module")
 def report(fake_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, build_comparison(*find_runs(fake_runs), reference=None, metric="dice"), n_viewer_cases=2)
+    comparison = build_comparison(*find_runs(fake_runs), reference=None, metric="dice")
+    write_report(path, comparison, draw_charts(comparison), n_viewer_cases=2)
     return path
 
 

@@ -11,7 +11,7 @@ from hngtv.report.runs import find_runs
 def test_every_chart_is_written_as_svg_and_png_and_twice_the_same(fake_runs: Path, tmp_path: Path) -> None:
     comparison = build_comparison(*find_runs(fake_runs), reference=None, metric="dice")
     for folder in ("one", "two"):
-        write_figures(tmp_path / folder, comparison)
+        write_figures(tmp_path / folder, draw_charts(comparison))
     names = set(draw_charts(comparison))
     assert names == {"distributions", "differences", "coverage", "outside", "curves"}
     files = sorted((tmp_path / "one").iterdir())

@@ -1,13 +1,14 @@
 import re
 
 from hngtv.report.latex import HEADS, escape, latex_table
+from hngtv.report.tables import rounded
 
 ROW = {
     "arm": "two_stage_ag network.n_gates=2", "class_name": "GTV", "n_cases": 40, "n_dice_zero": 3,
     "dice_mean": "0.71234", "dice_low": "0.65", "dice_high": "0.77", "dice_aggregated": "0.75", "f1_aggregated": "",
     "hd95_median_mm": "inf",
     "reference": "single_stage_unet", "difference": "-0.012", "difference_low": "-0.05", "difference_high": "0.02",
-    "p_holm": "0.0004", "n_parameters": "1494507",
+    "p_holm": "0.0004", "n_parameters": rounded(1494507.0),
 }  # fmt: skip
 
 

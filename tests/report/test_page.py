@@ -8,19 +8,24 @@ import pytest
 from hngtv.cases.manifest import RawCase
 from hngtv.commands.compare import build_comparison
 from hngtv.report.browse import case_table, pick_cases
-from hngtv.report.charts import load_curves
+from hngtv.report.charts import draw_charts, load_curves
 from hngtv.report.page import MAX_FAILURES_SHOWN, render_report
 from hngtv.report.runs import find_runs, read_run
 from hngtv.report.stand_alone import policy_of
+from hngtv.report.tables import Comparison
 from hngtv.report.words import format_count, format_interval, format_number, format_signed
 from tests.conftest import write_fake_run
 
 VOID_TAGS = {"meta", "img", "br", "input"}
 
 
+def page_of(comparison: Comparison) -> str:
+    return render_report(comparison, draw_charts(comparison))
+
+
 @pytest.fixture(scope="module")
 def page(fake_runs: Path) -> str:
-    return render_report(build_comparison(*find_runs(fake_runs), reference=None, metric="dice"))
+    return page_of(build_comparison(*find_runs(fake_runs), reference=None, metric="dice"))
 
 
 class Outline(HTMLParser):
@@ -88,7 +93,7 @@ def test_page_counts_cases_of_dice_0_and_says_what_a_box_is(page: str) -> None:
 def test_caption_says_worst_only_of_the_worst(tmp_path: Path, phantom_cases: list[RawCase]) -> None:
     run = write_fake_run(tmp_path, phantom_cases[:1], "single_stage_ag")
     run.prediction("phantom_0000").unlink()
-    page = render_report(build_comparison(*find_runs(tmp_path), reference=None, metric="dice"))
+    page = page_of(build_comparison(*find_runs(tmp_path), reference=None, metric="dice"))
     assert "Prediction file removed after scoring." in page
     assert "scored as the worst" not in page
 
@@ -102,7 +107,7 @@ def test_page_lists_the_failures(page: str) -> None:
 def test_one_arm_and_unreadable_images_still_make_a_page(tmp_path: Path, phantom_cases: list[RawCase]) -> None:
     run = write_fake_run(tmp_path, phantom_cases[:1], "single_stage_ag")
     (run.root / "cases.csv").unlink()
-    page = render_report(build_comparison(*find_runs(tmp_path), reference=None, metric="hd95_mm"))
+    page = page_of(build_comparison(*find_runs(tmp_path), reference=None, metric="hd95_mm"))
     assert "One arm only: nothing to compare." in page
     assert "No picture: case phantom_0000 is not in" in page
 
@@ -110,7 +115,7 @@ def test_one_arm_and_unreadable_images_still_make_a_page(tmp_path: Path, phantom
 def test_a_hostile_name_is_text(tmp_path: Path, phantom_cases: list[RawCase]) -> None:
     run = write_fake_run(tmp_path, phantom_cases[:1], "single_stage_ag")
     run.settings.write_text(run.settings.read_text().replace('"single_stage_ag"', '"<script>alert(1)</script>"'))
-    page = render_report(build_comparison(*find_runs(tmp_path), reference=None, metric="dice"))
+    page = page_of(build_comparison(*find_runs(tmp_path), reference=None, metric="dice"))
     assert "<script>alert" not in page
 
 

@@ -54,6 +54,12 @@ def test_budget_and_cases_are_compared_fold_by_fold() -> None:
     ]
 
 
+def test_what_a_sweep_names_its_arms_by_is_their_own_choice() -> None:
+    one, two = ({"network": {"name": "unet", "fusion": fusion}} for fusion in ("early", "stems"))
+    assert unequal_terms([run_with("u network.fusion=early", one), run_with("u network.fusion=stems", two)]) == []
+    assert unequal_terms([run_with("u", one), run_with("v", two)]) != []
+
+
 def test_budgets_are_compared_between_seeds_too() -> None:
     one = run_with("one", {"fold": "0", "seed": 0, "budget": {"steps": 100}})
     two = run_with("two", {"fold": "0", "seed": 1, "budget": {"steps": 10_000}})

@@ -24,6 +24,10 @@ CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 logger = logging.getLogger(__name__)
 
 
+class NoCaseError(InputError):
+    """A folder in which no file is named like a CT."""
+
+
 @dataclass(frozen=True)
 class RawCase:
     """The files of one patient.
@@ -85,7 +89,7 @@ def find_cases(root: Path, layout: FolderLayout | None = None) -> list[RawCase]:
         pet, target = (root / name.replace("{case}", case_id) for name in (layout.pet, layout.target))
         cases.append(RawCase(case_id, "", path, _if_file(pet), _if_file(target)))
     if not cases:
-        raise InputError(f"no case found in {root}: expected files like {layout.ct} (set data.ct to your naming)")
+        raise NoCaseError(f"no case found in {root}: expected files like {layout.ct} (set data.ct to your naming)")
     check_ids(cases, root)
     return cases
 

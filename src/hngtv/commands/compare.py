@@ -17,7 +17,7 @@ from hngtv.config import CompareSettings
 from hngtv.errors import InputError
 from hngtv.report.answer import choose_reference
 from hngtv.report.challenges import RANKING_COLUMNS, find_rankings, ranking_rows
-from hngtv.report.charts import write_figures
+from hngtv.report.charts import draw_charts, write_figures
 from hngtv.report.latex import latex_table
 from hngtv.report.page import write_report
 from hngtv.report.runs import Run, find_runs, keep_shared_folds, runs_by_arm
@@ -44,8 +44,9 @@ def run(settings: CompareSettings) -> None:
     write_text(settings.out / "table.tex", latex_table(comparison.table))
     write_csv(settings.out / "differences.csv", DIFFERENCE_COLUMNS, difference_rows(comparison))
     write_csv(settings.out / "rankings.csv", RANKING_COLUMNS, ranking_rows(comparison))
-    write_figures(settings.out / "figures", comparison)
-    write_report(settings.out / "report.html", comparison, settings.n_viewer_cases)
+    charts = draw_charts(comparison)
+    write_figures(settings.out / "figures", charts)
+    write_report(settings.out / "report.html", comparison, charts, settings.n_viewer_cases)
     for line in (*unequal_terms(comparison.runs, conditions.budget_tolerance), *_unranked(comparison)):
         print(f"warning: {line}")
     print(settings.out / "report.html")

@@ -68,11 +68,6 @@ class CaseScore:
     n_lesions_found: float = math.nan
     n_lesions_false: float = math.nan
 
-    @property
-    def volume_error_ml(self) -> float:
-        """Predicted minus true volume: positive where the prediction is too large. Derived, not a column."""
-        return self.volume_ml - self.target_volume_ml
-
     @classmethod
     def from_row(cls, row: Mapping[str, object]) -> "CaseScore":
         """Reads a row of ``scores.csv``, whose values may still be text; other columns are ignored.

@@ -1,13 +1,10 @@
 """The charts of a comparison, for the page and as files."""
 
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
-from hngtv.metrics.score import CaseScore
 from hngtv.report import figures
 from hngtv.report.evidence import (
     calibration_rows,
@@ -19,21 +16,21 @@ from hngtv.report.evidence import (
 )
 from hngtv.report.localisers import draw_localisers
 from hngtv.report.runs import Run
-from hngtv.report.statistics import METRICS, Values, mean_by_case
+from hngtv.report.statistics import METRICS
 from hngtv.report.tables import Comparison, box_points
 from hngtv.run_folder import atomic_path, make_folder, read_csv
 
 FORMATS = ("svg", "png")
 
 
-def write_figures(folder: Path, comparison: Comparison) -> None:
-    """Write every chart of the report into a folder, as SVG and as PNG.
+def write_figures(folder: Path, charts: Mapping[str, Figure]) -> None:
+    """Write charts into a folder, as SVG and as PNG.
 
     Raises:
         InputError: The folder cannot be written.
     """
     make_folder(folder)
-    for name, figure in draw_charts(comparison).items():
+    for name, figure in charts.items():
         for image_format in FORMATS:
             with atomic_path(folder / f"{name}.{image_format}") as temporary:
                 temporary.write_bytes(figures.encode(figure, image_format))
@@ -43,7 +40,8 @@ def draw_charts(comparison: Comparison) -> dict[str, Figure]:
     """Charts by name; one that has nothing to show is absent."""
     arms, runs = comparison.arms, comparison.runs
     colours = figures.colours_of(list(arms))
-    values = {arm: _values_by_case(comparison.scores, arm, comparison.metric) for arm in arms}
+    gtv = comparison.values["GTV"]
+    values = dict(zip(gtv.arms, gtv.filled(comparison.metric, METRICS[comparison.metric].worst), strict=True))
     charts = {"distributions": figures.draw_distributions(values, comparison.metric, colours)}
     if pairs := comparison.pairs["GTV"]:
         charts["differences"] = figures.draw_differences(pairs, colours)
@@ -85,10 +83,3 @@ def _learned(runs: Sequence[Run]) -> list[str]:
     """Names of the localisers that have a network."""
     names = roi_names(runs)
     return [names[run.name] for run in runs if run.name in names and "network" in run.settings["localiser"]]
-
-
-def _values_by_case(scores: Sequence[CaseScore], arm: str, metric: str) -> Values:
-    """One value for each case of the cohort: the mean of its rows, or the worst value where the arm lacks it."""
-    rows = [row for row in scores if row.arm == arm and row.class_name == "GTV"]
-    case_ids: dict[Any, None] = dict.fromkeys(row.case_id for row in scores)
-    return mean_by_case(rows, case_ids, attrgetter(metric), METRICS[metric].worst)

@@ -27,6 +27,8 @@ from hngtv.run_folder import read_json
 from hngtv.volume.box import Box
 
 CLASS_NAME = "GTV"
+TRUTH_KEYS = ("image_mm", "target_ml", "margins_mm", "far_ml")
+"""What `two_stage.write_prediction` notes of the truth and is read here."""
 MIN_SHARE_DRAWN = 0.001
 """A bin with a smaller share of the voxels is not drawn: its frequency is chance. Source: our choice."""
 
@@ -85,7 +87,7 @@ def outside_rows(arms: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
                 outside.setdefault(score.case_id, []).append(outside_ml(score))
                 known = _truth_note(run, score.case_id)
                 if known is not None or score.volume_ml == 0:
-                    far.setdefault(score.case_id, []).append(float(known["far_ml"]) if known else 0.0)
+                    far.setdefault(score.case_id, []).append(0.0 if known is None else float(known["far_ml"]))
         all_ml, far_ml = (np.array([np.mean(v) for v in values.values()]) for values in (outside, far))
         is_known = len(far_ml) == len(all_ml)
         rows.append(
@@ -137,19 +139,26 @@ def draw_outside(rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) 
 
 
 def _truth_note(run: Run, case_id: str) -> dict[str, Any] | None:
-    """What the note beside a prediction says of the truth."""
+    """What the note beside a prediction says of the truth; None where it says nothing.
+
+    Raises:
+        InputError: It lacks something.
+    """
     path = run.folder.prediction(case_id)
     note = path.with_name(f"{case_id}.json")
-    return read_json(note).get("truth") if path.is_file() and note.is_file() else None
+    truth = read_json(note).get("truth") if path.is_file() and note.is_file() else None
+    lost = [] if truth is None else [key for key in TRUTH_KEYS if key not in truth]
+    if lost:
+        raise InputError(f"{note} is damaged (it lacks {', '.join(lost)}); delete it and run again")
+    return truth
 
 
 def _located_case(run: Run, case_id: str, name: str) -> LocalisedCase | None:
     truth, roi = _truth_note(run, case_id), run.rois.get(case_id)
     if truth is None or roi is None:
         return None
+    corners, margins = truth["image_mm"], truth["margins_mm"]
     try:
-        corners = truth["image_mm"]
-        margins = truth["margins_mm"]
         return LocalisedCase(
             case_id=case_id,
             localiser=name,
@@ -163,6 +172,6 @@ def _located_case(run: Run, case_id: str, name: str) -> LocalisedCase | None:
             reason=roi.reason,
             seconds=0.0,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         note = run.folder.prediction(case_id).with_name(f"{case_id}.json")
         raise InputError(f"{note} is damaged ({error}); delete it and run again") from None

@@ -51,7 +51,7 @@ def localiser_rows(cases: Sequence[LocalisedCase], margin_mm: float) -> list[dic
                 "volume_ml_mean": _mean(volumes),
                 "efficiency_mean": _mean([case.target_ml / volume_ml(case, margin_mm) for case in with_tumour]),
                 "margin_for_all_mm": enough_mm,
-                "volume_for_all_ml": _mean([volume_ml(case, enough_mm) for case in own]),
+                "volume_for_all_ml": _mean_ml(own, enough_mm),
                 "n_fallbacks": sum(case.reason.startswith("fallback") for case in own),
                 "seconds_mean": _mean([case.seconds for case in own]),
             }
@@ -74,7 +74,7 @@ def disturbed_rows(cases: Sequence[LocalisedCase], margin_mm: float) -> list[dic
                     "n_refused": len(own) - len(seen),
                     "n_fallbacks": sum(case.reason.startswith("fallback") for case in seen),
                     "share_all": share_held(seen, 0, margin_mm),
-                    "volume_ml_mean": _mean([volume_ml(case, margin_mm) for case in seen]),
+                    "volume_ml_mean": _mean_ml(seen, margin_mm),
                     "confidence_mean": _mean([case.confidence for case in seen]),
                 }
             )
@@ -120,16 +120,14 @@ def draw_localisers(
     margins = margin_mm if isinstance(margin_mm, Mapping) else dict.fromkeys(names, margin_mm)
     titles = ("all of the tumour", "99 % of it", "95 % of it")
     axes = figure.subplots(1, len(titles), sharey=True)
+    cases_of = {name: [case for case in cases if case.localiser == name] for name in names}
+    volumes = {name: [_mean_ml(own, mm) for mm in (*MARGINS_MM, margins[name])] for name, own in cases_of.items()}
     for number, (axis, title) in enumerate(zip(axes, titles, strict=True)):
-        for place, name in enumerate(names):
-            own = [case for case in cases if case.localiser == name]
-            volumes = [_mean([volume_ml(case, mm) for case in own]) for mm in MARGINS_MM]
-            shares = [100 * share_held(own, number, mm) for mm in MARGINS_MM]
+        for place, (name, own) in enumerate(cases_of.items()):
+            *shares, at_margin = [100 * share_held(own, number, mm) for mm in (*MARGINS_MM, margins[name])]
             style = {"color": ARM_COLOURS[place % len(ARM_COLOURS)], "linestyle": "-" if name in learned else "--"}
-            axis.plot(volumes, shares, linewidth=2 if name in learned else 1.2, label=plain(name), **style)
-            own_mm = margins[name]
-            at = (_mean([volume_ml(case, own_mm) for case in own]), 100 * share_held(own, number, own_mm))
-            axis.scatter(*at, s=32, color=style["color"], zorder=3, clip_on=False)
+            axis.plot(volumes[name][:-1], shares, linewidth=2 if name in learned else 1.2, label=plain(name), **style)
+            axis.scatter(volumes[name][-1], at_margin, s=32, color=style["color"], zorder=3, clip_on=False)
         axis.set_xscale("log")
         axis.set_xlim(left=50)
         axis.xaxis.set_major_formatter(FuncFormatter(lambda ml, _: f"{ml / 1000:g}"))
@@ -177,6 +175,10 @@ def html_table(rows: Sequence[Mapping[str, object]]) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells)
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _mean_ml(cases: Sequence[LocalisedCase], margin_mm: float) -> float:
+    return _mean([volume_ml(case, margin_mm) for case in cases])
 
 
 def _mean(values: Sequence[float]) -> float:

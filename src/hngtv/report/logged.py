@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hngtv.localise.located import LocalisedCase
-from hngtv.metrics.score import SCORE_COLUMNS
+from hngtv.metrics.score import SCORE_COLUMNS, CaseScore
 from hngtv.report.browse import pick_cases, view_of
 from hngtv.report.evidence import located_cases
 from hngtv.report.figures import encode
@@ -33,14 +33,13 @@ def _show(logger: RunLogger, folder: RunFolder) -> None:
         logger.show_line("roi_curve", ("mean ROI volume [ml]", volumes), ("share of patients inside", shares))
     with tempfile.TemporaryDirectory() as scratch:
         for rank, row in pick_cases(run.scores).items():
-            logger.attempt(f"picture of case {row.case_id}", _show_case, logger, run, rank, row.case_id, scratch)
+            logger.attempt(f"picture of case {row.case_id}", _show_case, logger, run, rank, row, scratch)
 
 
-def _show_case(logger: RunLogger, run: Run, rank: str, case_id: str, scratch: str) -> None:
-    dice = next(row.dice for row in run.scores if (row.case_id, row.class_name) == (case_id, "GTV"))
-    caption = f"{case_id}: Dice {dice:.3f}"
+def _show_case(logger: RunLogger, run: Run, rank: str, row: CaseScore, scratch: str) -> None:
+    caption = f"{row.case_id}: Dice {row.dice:.3f}"
     picture = Path(scratch) / f"{rank}.png"
-    picture.write_bytes(encode(draw_case(view_of(run, case_id), caption), "png"))
+    picture.write_bytes(encode(draw_case(view_of(run, row.case_id), caption), "png"))
     logger.show_image(f"cases/{rank}", picture, caption)
 
 

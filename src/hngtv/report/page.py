@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from hngtv.errors import InputError
 from hngtv.metrics.score import CaseScore
@@ -14,7 +15,6 @@ from hngtv.report.answer import MIN_CASES, answer_question, effect_rows
 from hngtv.report.attention import draw_history, load_history
 from hngtv.report.browse import outline_of, pick_cases, pick_contested, view_of
 from hngtv.report.challenges import find_rankings, ranked_arms
-from hngtv.report.charts import draw_charts
 from hngtv.report.evidence import calibration_rows, outside_rows
 from hngtv.report.overlay import draw_case
 from hngtv.report.runs import Run, describe_arm
@@ -41,17 +41,19 @@ MAX_FAILURES_SHOWN = 15
 """More are folded away. Source: our choice."""
 
 
-def write_report(path: Path, comparison: Comparison, n_viewer_cases: int = N_VIEWER_CASES) -> None:
-    write_text(path, render_report(comparison, n_viewer_cases))
+def write_report(
+    path: Path, comparison: Comparison, charts: Mapping[str, Figure], n_viewer_cases: int = N_VIEWER_CASES
+) -> None:
+    write_text(path, render_report(comparison, charts, n_viewer_cases))
 
 
-def render_report(comparison: Comparison, n_viewer_cases: int = N_VIEWER_CASES) -> str:
-    """The report as HTML text; the viewer holds so many cases."""
-    page = templates().get_template(TEMPLATE).render(**_content(comparison, n_viewer_cases))
+def render_report(comparison: Comparison, charts: Mapping[str, Figure], n_viewer_cases: int = N_VIEWER_CASES) -> str:
+    """The report as HTML text, with the charts of `draw_charts`; the viewer holds so many cases."""
+    page = templates().get_template(TEMPLATE).render(**_content(comparison, charts, n_viewer_cases))
     return page.replace("POLICY", policy_of(page), 1)
 
 
-def _content(comparison: Comparison, n_viewer_cases: int) -> dict[str, Any]:
+def _content(comparison: Comparison, charts: Mapping[str, Figure], n_viewer_cases: int) -> dict[str, Any]:
     arms = comparison.arms
     rows = comparison.table
     scores = comparison.scores
@@ -67,7 +69,7 @@ def _content(comparison: Comparison, n_viewer_cases: int) -> dict[str, Any]:
         "subgroups": subgroup_rows(comparison),
         "rankings": find_rankings(comparison),
         "ranked_arms": ranked_arms(comparison),
-        "charts": {name: figures.data_url(chart, lossless=True) for name, chart in draw_charts(comparison).items()},
+        "charts": {name: figures.data_url(chart, lossless=True) for name, chart in charts.items()},
         "calibration": calibration_rows(arms),
         "outside": outside_rows(arms),
         "viewer": _viewer(comparison, n_viewer_cases),
@@ -147,10 +149,10 @@ def _viewer(comparison: Comparison, n_cases: int) -> list[dict[str, Any]]:
     for run in comparison.runs:
         for score in (row for row in run.scores if row.class_name == "GTV"):
             rows[run.arm].setdefault(score.case_id, []).append((run, score))
-    case_ids = list(dict.fromkeys(row.case_id for row in comparison.scores))
+    gtv = comparison.values["GTV"]
     dice = {
-        arm: {c: float(np.mean([score.dice for _, score in known[c]])) if c in known else 0.0 for c in case_ids}
-        for arm, known in rows.items()
+        arm: dict(zip(gtv.case_ids, map(float, row), strict=True))
+        for arm, row in zip(gtv.arms, gtv.filled("dice", 0.0), strict=True)
     }
     cases = []
     for case_id, why in pick_contested(dice, n_cases).items():

@@ -12,7 +12,7 @@ from hngtv.errors import InputError
 from hngtv.metrics.score import RANKING_COLUMNS, SCORE_COLUMNS, CaseScore, score_case, score_missing
 from hngtv.run_folder import read_csv, write_csv
 from hngtv.volume.grid import Grid
-from hngtv.volume.nifti import Image, read_image
+from hngtv.volume.nifti import read_image
 
 GRID_TOLERANCE_MM = 0.05
 """Largest shift of any corner between two grids taken as one. Source: our choice, far below a voxel."""
@@ -113,15 +113,11 @@ def _score_files(case: RawCase, prediction: Path) -> tuple[Mapping[str, Mapping[
     if case.target is None:
         raise InputError("the case has no target file")
     target = read_image(case.target)
-    missing = score_missing(target.values, target.grid.spacing_mm)
+    spacing_mm = target.grid.spacing_mm
     try:
-        return _score_pair(read_prediction(prediction, target.grid), target), ""
+        return score_case(read_prediction(prediction, target.grid), target.values, spacing_mm), ""
     except InputError as error:
-        return missing, str(error)
-
-
-def _score_pair(labels: LabelArray, target: Image) -> Mapping[str, Mapping[str, float]]:
-    return score_case(labels, target.values, target.grid.spacing_mm)
+        return score_missing(target.values, spacing_mm), str(error)
 
 
 def _times(shape: Sequence[int]) -> str:

@@ -9,8 +9,7 @@ HD95 is summarised and compared by its median: a miss is a whole image diagonal,
 the mean.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hngtv.errors import InputError
-from hngtv.metrics.score import CaseScore
 from hngtv.report.bootstrap import UNKNOWN, Estimate, estimate_means, estimate_medians
 from hngtv.report.case_values import CaseValues, ScoreRow, case_values
 from hngtv.report.rank_test import holm_adjust, rank_biserial, signed_rank_p
@@ -214,16 +212,6 @@ def judge_margin(pair: PairedDifference, margin: float) -> Verdict:
     if gains[0] > -margin:
         return "non-inferior"
     return "inferior" if gains[1] < -margin else "undecided"
-
-
-def mean_by_case(
-    rows: Iterable[CaseScore], case_ids: Iterable[str], read: Callable[[CaseScore], float], missing: float = np.nan
-) -> Values:
-    """One value per case, the mean over its rows (of one arm and class); `missing` where it has none."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        values[row.case_id].append(read(row))
-    return np.array([np.mean(values[case_id]) if case_id in values else missing for case_id in case_ids])
 
 
 def find_metric(name: str) -> Metric:

@@ -263,7 +263,9 @@ def margin_cells(pair: PairedDifference, margin: float | None) -> dict[str, Any]
 
 
 def rounded(value: Any) -> Any:
-    """A value as it is written: five digits, and nothing for NaN."""
+    """A value as it is written: five digits, whole from 100,000 on (a count of parameters), and nothing for NaN."""
     if not isinstance(value, float):
         return value
-    return "" if np.isnan(value) else f"{value:.5g}"
+    if np.isnan(value):
+        return ""
+    return f"{value:.0f}" if abs(value) >= 1e5 else f"{value:.5g}"

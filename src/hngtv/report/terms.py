@@ -113,10 +113,12 @@ def _place(fold_and_seed: tuple[str, int]) -> str:
 
 
 def _other_differences(runs: Sequence[Run]) -> list[str]:
-    """Settings outside the arm's own choices that are not the same in all runs."""
+    """Settings outside the arm's own choices, and outside what a sweep named its arms by, that are not the same in all
+    runs."""
     trees = [_flat_settings(run.settings) for run in runs]
     keys = dict.fromkeys(key for tree in trees for key in tree)
     changed = [key for key in keys if any(tree.get(key) != trees[0].get(key) for tree in trees)]
+    changed = [key for key in changed if not any(f" {key}=" in run.arm for run in runs)]
     return [f"Different settings: {', '.join(changed)} (see settings.json of the runs)."] if changed else []
 
 

@@ -221,3 +221,11 @@ def test_two_sessions_of_one_subject_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, *(f"sub-01/ses-b/sub-01_ses-b_{kind}.nii.gz" for kind in ("ct", "pet")))
     with pytest.raises(InputError, match=r"several sessions \(sub-01\)"):
         recognise(tmp_path)
+
+
+def test_a_list_without_any_image_is_no_cohort(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(
+        '{"channel_names": {"0": "CT", "1": "PET"}, "training": [{"image": ["a_ct.nii.gz", "a_pt.nii.gz"]}]}'
+    )
+    with pytest.raises(InputError, match="no case found"):
+        recognise(tmp_path / "dataset.json")

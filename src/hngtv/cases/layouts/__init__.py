@@ -9,7 +9,7 @@ from hngtv.cases.layouts.decathlon import find_decathlon, read_decathlon
 from hngtv.cases.layouts.hecktor import find_hecktor
 from hngtv.cases.layouts.nnunet import find_nnunet
 from hngtv.cases.layouts.tree import Recognised, Tree, is_archive, listing, walk_tree
-from hngtv.cases.manifest import MANIFEST_NAME, FolderLayout, check_ids, find_cases, read_manifest
+from hngtv.cases.manifest import MANIFEST_NAME, FolderLayout, NoCaseError, check_ids, find_cases, read_manifest
 from hngtv.errors import InputError
 
 FINDERS = (find_nnunet, find_decathlon, find_bids, find_hecktor)
@@ -36,16 +36,15 @@ def recognise(source: Path, layout: FolderLayout | None = None, dicom: DicomChoi
     by_name = layout or FolderLayout()
     try:
         cases = find_cases(source, by_name)
-    except InputError as error:
-        if not source.is_dir() or by_name != FolderLayout() or "no case found" not in str(error):
+    except NoCaseError:
+        if by_name != FolderLayout():
             raise
     else:
         return Recognised("a folder of cases", f"{len(cases)} files are named like {by_name.ct}", tuple(cases))
     tree = walk_tree(source)
     for find in FINDERS:
         if found := find(tree):
-            check_ids(found.cases, source)
-            return _with_unread(found, tree)
+            return _with_unread(_checked(found, source), tree)
     return _recognise_dicom(tree, dicom)
 
 
@@ -68,10 +67,16 @@ def _recognise_file(source: Path) -> Recognised:
     if is_archive(source):
         raise InputError(f"{source} is an archive; extract it into a folder of its own and give that folder")
     if source.suffix.lower() == ".json":
-        found = read_decathlon(source, walk_tree(source.parent))
-        check_ids(found.cases, source)
-        return found
+        return _checked(read_decathlon(source, walk_tree(source.parent)), source)
     return Recognised("a manifest", f"{source.name} is a table", tuple(read_manifest(source)))
+
+
+def _checked(found: Recognised, source: Path) -> Recognised:
+    if not found.cases and found.write is None:
+        why = "; ".join(found.notes) or "it lists none whose images are there"
+        raise InputError(f"no case found in {source}, {found.layout}: {why}")
+    check_ids(found.cases, source)
+    return found
 
 
 def _recognise_dicom(tree: Tree, choices: DicomChoices | None) -> Recognised:
