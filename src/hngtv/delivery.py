@@ -184,7 +184,7 @@ class _Product:
     def _notes(self) -> list[str]:
         """Warnings about the images, without paths, which may name the patient."""
         case = self.job.case
-        notes = self.note.get("warnings", []) if case.pet is not None else []
+        notes = [*(self.job.converted.warnings if self.job.converted else ()), *self.note.get("warnings", [])]
         for path, name in ((case.ct, "CT"), (case.pet, "PET")):
             notes = [note.replace(str(path), name) for note in notes]
         return [note.removeprefix(f"case {case.case_id}: ") for note in notes]

@@ -19,8 +19,8 @@ from hngtv.run_folder import RunFolder, read_json, write_text
 from hngtv.two_stage import Model
 
 UNKNOWN_CENTRE = "centre not given"
-SYNTHETIC = ("phantom",)
-"""Cohorts of drawn patients."""
+SYNTHETIC = {"phantom": "drawn phantoms, no patients", "sts_long": "lesions of patients in drawn bodies"}
+"""Cohorts that are drawn, or in part, by `data.name`."""
 
 
 def describe_run(run: RunFolder, settings: RunSettings, cohort: str | None) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def describe_run(run: RunFolder, settings: RunSettings, cohort: str | None) -> d
     made_with = read_json(run.provenance) if run.provenance.is_file() else {}
     return {
         "cohort": cohort or settings.data.name,
-        "is_synthetic": settings.data.name in SYNTHETIC,
+        "synthetic": SYNTHETIC.get(settings.data.name, ""),
         "arm": settings.arm,
         "fold": settings.fold,
         "seed": settings.seed,
@@ -130,7 +130,7 @@ def channel_names(settings: RunSettings) -> list[str]:
 
 def _training(facts: dict[str, Any], model: Model) -> list[str]:
     trained = facts["trained_on"]
-    synthetic = " (drawn phantoms, no patients)" if facts["is_synthetic"] else ""
+    synthetic = f" ({facts['synthetic']})" if facts["synthetic"] else ""
     budget = facts["budget"]
     given = f"{budget['steps']} steps" if budget["steps"] else f"{budget['cpu_s']:g} processor seconds"
     parameters = ", ".join(f"{count_parameters(network):,}" for network in (*model.coarse, model.fine))
@@ -168,11 +168,10 @@ def _scores(facts: dict[str, Any]) -> list[str]:
 
 
 def _limits(facts: dict[str, Any]) -> list[str]:
-    synthetic = "Trained on drawn phantoms: it has never seen a patient, and its scores say nothing about patients."
     return [
         "## Limits",
         "",
-        *([f"- {synthetic}"] if facts["is_synthetic"] else []),
+        *([f"- Trained on {facts['synthetic']}: its scores say nothing about patients."] if facts["synthetic"] else []),
         "- Nothing is known of scanners, centres and patients unlike those above.",
         "- It outlines nothing outside the region that it looked in; where stage 1 finds nothing, the note beside the "
         "mask says so.",

@@ -14,7 +14,7 @@ from hngtv.cases.dicom.choose import Scan, choose_scan, find_split_patients, lon
 from hngtv.cases.dicom.find import NO_PATIENT, Series, Tree, find_series
 from hngtv.cases.dicom.geometry import Stack, check_ct_whole, check_pet_whole, read_values, stack_series
 from hngtv.cases.dicom.names import DicomChoices, OutlinePatterns, case_id_of
-from hngtv.cases.dicom.outlines import OutlineFile, draw_target
+from hngtv.cases.dicom.outlines import draw_target
 from hngtv.cases.dicom.read import quiet_pydicom, shown
 from hngtv.cases.dicom.rtstruct import read_rtstruct
 from hngtv.cases.dicom.seg import read_seg
@@ -34,11 +34,19 @@ READERS = {"rtstruct": read_rtstruct, "seg": read_seg}
 
 @dataclass(frozen=True)
 class Converted:
-    """A finished case, the series it was made of, and what is said in its record of how the PET became SUV."""
+    """A finished case.
+
+    Attributes:
+        case: Its files.
+        scan: The series it was made of.
+        suv: What its record says of how the PET became SUV; None without a PET.
+        warnings: What is odd about the series.
+    """
 
     case: RawCase
     scan: Scan
     suv: Mapping[str, Any] | None
+    warnings: tuple[str, ...]
 
 
 def convert_patients(source: Path, out: Path, choices: DicomChoices | None = None) -> tuple[list[RawCase], list[str]]:
@@ -52,30 +60,36 @@ def convert_scans(source: Path, out: Path, choices: DicomChoices | None = None) 
     choices = choices or DicomChoices()
     with quiet_pydicom():
         tree = find_series(source, out.resolve())
-        if not tree.patients:
+        patients = _without_outlines(tree.patients) if choices.without_outlines else tree.patients
+        if not patients:
             damaged = [line for lines in tree.damaged.values() for line in lines]
             what = [f"no CT, PET or outlines found in {shown(source)}", *damaged, *tree.lines]
             raise InputError("; ".join(what[:2]))
         sweep_temporaries(make_folder(out))
-        ids = _case_ids(tree.patients, choices.hide_ids)
-        faults = find_split_patients(tree.patients, ids)
+        ids = _case_ids(patients, choices.hide_ids)
+        faults = find_split_patients(patients, ids)
         converted, lines, told = [], list(tree.lines), set()
-        for patient in tqdm(tree.patients, desc="converting", unit="patient", disable=None):
-            series = tree.patients[patient]
+        for patient in tqdm(patients, desc="converting", unit="patient", disable=None):
+            series = patients[patient]
             try:
                 _check_beside(tree, series, told)
                 if patient in faults:
                     raise InputError(faults[patient])
-                one, warnings = _convert(series, out / ids[patient], choices)
+                one = _convert(series, out / ids[patient], choices)
             except InputError as error:
                 lines.append(f"case {ids[patient]}: {error}")
             except (OSError, MemoryError) as error:
                 lines.append(f"case {ids[patient]}: {type(error).__name__}: {error}")
             else:
                 converted.append(one)
-                lines += [f"warning: case {ids[patient]}: {line}" for line in warnings]
+                lines += [f"warning: case {ids[patient]}: {line}" for line in one.warnings]
         lines += [line for folder, damaged in tree.damaged.items() if folder not in told for line in damaged]
     return converted, lines
+
+
+def _without_outlines(patients: Mapping[str, list[Series]]) -> dict[str, list[Series]]:
+    images = {patient: [one for one in series if one.kind not in READERS] for patient, series in patients.items()}
+    return {patient: series for patient, series in images.items() if series}
 
 
 def _case_ids(patients: Sequence[str] | dict[str, Any], hide: bool) -> dict[str, str]:
@@ -97,8 +111,8 @@ def _check_beside(tree: Tree, series: Sequence[Series], told: set[Path]) -> None
         raise InputError(f"a file beside its own may be one of its slices: {first}{more}")
 
 
-def _convert(series: Sequence[Series], folder: Path, choices: DicomChoices) -> tuple[Converted, tuple[str, ...]]:
-    files = [] if choices.without_outlines else _read_outlines(series)
+def _convert(series: Sequence[Series], folder: Path, choices: DicomChoices) -> Converted:
+    files = [READERS[one.kind](one.paths[0]) for one in series if one.kind in READERS]
     if {one.kind for one in series}.isdisjoint(("ct", "pet")):
         raise InputError(lone_outlines(series))
     scan = choose_scan(series, files, choices.patterns)
@@ -109,11 +123,7 @@ def _convert(series: Sequence[Series], folder: Path, choices: DicomChoices) -> t
         record = _write(scan, folder, choices.patterns, key)
     pet, target = (_if_file(folder / f"{name}.nii.gz") for name in ("pet", "gtv"))
     case = RawCase(folder.name, "", folder / "ct.nii.gz", pet, target)
-    return Converted(case, scan, record.get("pet", {}).get("suv")), (*scan.warnings, *record["warnings"])
-
-
-def _read_outlines(series: Sequence[Series]) -> list[OutlineFile]:
-    return [READERS[one.kind](one.paths[0]) for one in series if one.kind in READERS]
+    return Converted(case, scan, record.get("pet", {}).get("suv"), (*scan.warnings, *record["warnings"]))
 
 
 def _write(scan: Scan, folder: Path, patterns: OutlinePatterns, key: str) -> dict[str, Any]:
