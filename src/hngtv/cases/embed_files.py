@@ -11,12 +11,13 @@ from tqdm import tqdm
 from hngtv.cases.checks import check_case
 from hngtv.cases.embed import Embedded, find_place, make_patient, set_in
 from hngtv.cases.manifest import RawCase
-from hngtv.cases.phantom import PHANTOM_VERSION, write_nifti
+from hngtv.cases.phantom import PHANTOM_VERSION
 from hngtv.cases.phantom_host import draw_host
 from hngtv.cases.prepare import Failure
 from hngtv.cases.store import file_stamp, offset_of, pet_factor_of, source_files
 from hngtv.errors import InputError
 from hngtv.run_folder import atomic_folder, make_folder, read_json, sha256_of, sweep_temporaries, write_json
+from hngtv.volume.nifti import write_nifti
 
 EMBED_VERSION = 1
 """Raised whenever the same seed gives other values, so that older cases are made again."""

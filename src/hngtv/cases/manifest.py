@@ -87,7 +87,7 @@ def find_cases(root: Path, layout: FolderLayout | None = None) -> list[RawCase]:
             continue
         case_id = match["case"]
         pet, target = (root / name.replace("{case}", case_id) for name in (layout.pet, layout.target))
-        cases.append(RawCase(case_id, "", path, _if_file(pet), _if_file(target)))
+        cases.append(RawCase(case_id, "", path, if_file(pet), if_file(target)))
     if not cases:
         raise NoCaseError(f"no case found in {root}: expected files like {layout.ct} (set data.ct to your naming)")
     check_ids(cases, root)
@@ -151,7 +151,7 @@ def _as_expression(name: str) -> str:
     return first + r"(?P<case>[^/]+)" + r"(?P=case)".join(rest)
 
 
-def _if_file(path: Path) -> Path | None:
+def if_file(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 

@@ -23,14 +23,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from hngtv.cases.phantom_anatomy import draw_anatomy, draw_body_map
 from hngtv.cases.phantom_lesions import GTVN, GTVP, LesionPlan, draw_lesions
 from hngtv.cases.phantom_scan import CENTRES, ScanPlan, draw_fillings, draw_grids, image_ct, image_pet, metal_of
 from hngtv.errors import InputError
-from hngtv.run_folder import atomic_path
+from hngtv.volume.nifti import write_nifti
 
 PHANTOM_VERSION = 1
 BLOCK_OF_CASES = 12  # Cases 0-11, 12-23, ... hold fixed shares of rare features: a small cohort has them all.
@@ -190,14 +189,3 @@ def _facts(plan: _Plan, records: list[dict], target: np.ndarray, affine: np.ndar
         "brown_fat": plan.brown_fat,
         "contrast": plan.scan.centre.contrast,
     }
-
-
-def write_nifti(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
-    """Write an image (X, Y, Z) with one affine as qform and sform, whole or not at all."""
-    image = nib.Nifti1Image(values, affine)
-    image.set_qform(affine, code=1)
-    image.set_sform(image.get_qform(), code=1)
-    image.header.set_xyzt_units("mm")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)

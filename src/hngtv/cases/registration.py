@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hngtv.cases.units import BODY_HU
 from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import Image
@@ -23,8 +24,8 @@ SPACING_MM = (4.0, 4.0, 4.0)
 CT_WINDOW_HU = (-500.0, 500.0)
 PET_WINDOW_SUV = (0.0, 10.0)
 """Values beyond are cut, so that metal and the bladder do not rule. Source: our choice."""
-BODY_HU, BODY_SUV = -300.0, 0.2
-"""Above these lies the body. Source: our choice."""
+BODY_SUV = 0.2
+"""Above this lies the body. Source: our choice."""
 N_BINS = 32
 SAMPLED_SHARE = 0.2
 SHRINK_FACTORS, SMOOTHING_SIGMAS = (4, 2, 1), (2, 1, 0)

@@ -20,6 +20,7 @@ MIN_SHARE = 0.02
 WINDOW_LOW_HU = -900.0
 """A CT whose air lies above this was clipped."""
 BODY_HU = -300.0
+"""Above this lies the body."""
 USUAL_UPTAKE_SUV = (0.02, 4.0)
 """Median uptake of the body; SUV is about 1 by its definition, kBq/mL 3 to 10 times that."""
 LATTICE_POINTS = 40

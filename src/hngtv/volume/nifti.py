@@ -130,6 +130,15 @@ def as_ras(grid: Grid) -> Grid:
     return Grid.from_array(tuple(shape), grid.matrix @ nib.orientations.inv_ornt_aff(turn, grid.shape))
 
 
+def write_nifti(path: Path, values: NDArray, affine: NDArray) -> None:
+    """Write an image (X, Y, Z) with one affine as qform and sform, whole or not at all."""
+    image = nib.Nifti1Image(values, affine)
+    image.set_qform(affine, code=1)
+    image.set_sform(image.get_qform(), code=1)
+    image.header.set_xyzt_units("mm")
+    save_nifti(path, image)
+
+
 def save_nifti(path: Path, image: nib.Nifti1Image) -> None:
     """Write a NIfTI image whole or not at all."""
     with atomic_path(path) as temporary:

@@ -426,3 +426,10 @@ def test_whether_a_tree_is_dicom(tmp_path: Path) -> None:
 def test_a_source_that_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a folder"):
         convert_patients(tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_patients_of_outlines_alone_are_nobody_to_predict(tmp_path: Path) -> None:
+    write_patient(tmp_path / "in")
+    write_rtstruct(tmp_path / "in" / "lone.dcm", [("GTVp", [contour()])], Scan("P2"))
+    case, lines = one_case(tmp_path / "in", tmp_path / "out", DicomChoices(without_outlines=True))
+    assert (case.case_id, case.target, lines) == ("P1", None, [])

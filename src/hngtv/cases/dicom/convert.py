@@ -19,10 +19,10 @@ from hngtv.cases.dicom.read import quiet_pydicom, shown
 from hngtv.cases.dicom.rtstruct import read_rtstruct
 from hngtv.cases.dicom.seg import read_seg
 from hngtv.cases.dicom.suv import find_suv
-from hngtv.cases.manifest import RawCase
-from hngtv.cases.phantom import write_nifti
+from hngtv.cases.manifest import RawCase, if_file
 from hngtv.errors import InputError
 from hngtv.run_folder import atomic_folder, make_folder, read_json, sha256_of, sweep_temporaries, write_json
+from hngtv.volume.nifti import write_nifti
 
 CONVERT_VERSION = 2
 """Raised whenever the same files give other values, so that older cases are converted again."""
@@ -121,7 +121,7 @@ def _convert(series: Sequence[Series], folder: Path, choices: DicomChoices) -> C
     record = _read_record(folder)
     if record is None or record.get("key") != key:
         record = _write(scan, folder, choices.patterns, key)
-    pet, target = (_if_file(folder / f"{name}.nii.gz") for name in ("pet", "gtv"))
+    pet, target = (if_file(folder / f"{name}.nii.gz") for name in ("pet", "gtv"))
     case = RawCase(folder.name, "", folder / "ct.nii.gz", pet, target)
     return Converted(case, scan, record.get("pet", {}).get("suv"), (*scan.warnings, *record["warnings"]))
 
@@ -196,7 +196,3 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
         return None
     is_whole = all((folder / f"{name}.nii.gz").is_file() for part, name in FILES.items() if part in record)
     return record if is_whole else None
-
-
-def _if_file(path: Path) -> Path | None:
-    return path if path.is_file() else None

@@ -23,7 +23,7 @@ from hngtv.cases.layouts.tree import (
     read_object,
     stem_of,
 )
-from hngtv.cases.manifest import RawCase, check_ids
+from hngtv.cases.manifest import RawCase, check_ids, if_file
 from hngtv.errors import InputError
 from hngtv.volume.nifti import save_nifti
 
@@ -74,7 +74,7 @@ def read_decathlon(path: Path, tree: Tree) -> Recognised:
         names = ", ".join(case.case_id for case in absent[:3])
         notes.append(f"{path}: {len(absent)} listed case(s) are not on disk and were left out: {names}")
     notes += _label_notes(cases, path)
-    cases = [replace(case, target=case.target and _if_file(case.target)) for case in cases]
+    cases = [replace(case, target=case.target and if_file(case.target)) for case in cases]
     cases, more = add_patient_files(cases, tree)
     return Recognised("list of images (JSON)", f"{path.name} lists CT and PET of each case",
                       tuple(cases), (*notes, *more))  # fmt: skip
@@ -119,7 +119,7 @@ def _listed_case(entry: Mapping[str, Any], split: str, root: Path, where: str) -
     extra = {"official_fold": str(entry["fold"])} if "fold" in entry else {}
     paths = [path_inside(root, name, where) for name in (ct[0], pet[0])]
     target = path_inside(root, str(label), where) if label else None
-    return RawCase(case_id, "", paths[0], _if_file(paths[1]), target, split=split, extra=extra)
+    return RawCase(case_id, "", paths[0], if_file(paths[1]), target, split=split, extra=extra)
 
 
 def _frames_of(entry: Mapping[str, Any], split: str, root: Path, where: str) -> tuple[Path, RawCase]:
@@ -137,7 +137,7 @@ def _write_frames(
     cases, lines = [], []
     for source, case in tqdm(sources, desc="splitting", unit="case", disable=None):
         assert case.pet is not None
-        target = case.target and _if_file(case.target)
+        target = case.target and if_file(case.target)
         case = replace(case, ct=out / case.ct, pet=out / case.pet, target=target)
         try:
             _split(source, case, frames)
@@ -165,7 +165,3 @@ def _header(image: nib.Nifti1Image, dtype: np.dtype) -> nib.Nifti1Header:
     header = image.header.copy()
     header.set_data_dtype(np.float32 if dtype == np.float64 else dtype)
     return header
-
-
-def _if_file(path: Path) -> Path | None:
-    return path if path.is_file() else None

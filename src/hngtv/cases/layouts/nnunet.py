@@ -7,7 +7,7 @@ from typing import Any
 
 from hngtv.cases.layouts.tables import add_patient_files
 from hngtv.cases.layouts.tree import Recognised, Tree, as_kind, listing, read_object
-from hngtv.cases.manifest import RawCase
+from hngtv.cases.manifest import RawCase, if_file
 from hngtv.errors import InputError
 from hngtv.volume.nifti import SUFFIXES
 
@@ -40,7 +40,7 @@ def find_nnunet(tree: Tree) -> Recognised | None:
         for image in sorted(folder.glob(f"*_{ct:04d}{ending}")):
             case_id = image.name.removesuffix(f"_{ct:04d}{ending}")
             other, label = folder / f"{case_id}_{pet:04d}{ending}", path.parent / f"labels{part}" / f"{case_id}{ending}"
-            cases.append(RawCase(case_id, "", image, _if_file(other), _if_file(label), split=split))
+            cases.append(RawCase(case_id, "", image, if_file(other), if_file(label), split=split))
         lone += [
             image.name
             for image in sorted(folder.glob(f"*_{pet:04d}{ending}"))
@@ -105,7 +105,3 @@ def _check_labels(labels: Mapping[str, Any], path: Path) -> list[str]:
         if expected is None and number in (1, 2):
             notes.append(f"{path}: label {number}, {name!r}, is taken as {'GTVp' if number == 1 else 'GTVn'}")
     return notes
-
-
-def _if_file(path: Path) -> Path | None:
-    return path if path.is_file() else None
