@@ -23,6 +23,10 @@ def zooms_mm(affine: np.ndarray) -> np.ndarray:
     return np.linalg.norm(affine[:3, :3], axis=0)
 
 
+def box_corners(case: PhantomCase) -> np.ndarray:
+    return np.array([[0, 0, 0], case.ct.shape])
+
+
 def is_oblique(affine: np.ndarray) -> bool:
     return bool(np.count_nonzero(np.abs(affine[:3, :3]) > 1e-6) > 3)
 
@@ -74,6 +78,17 @@ def test_same_seed_and_index_give_the_same_patient(cohort):
 def test_another_seed_gives_another_patient(cohort):
     other = make_phantom(SEED + 1, 7)
     assert other.pet.shape != cohort[7].pet.shape or not np.array_equal(other.pet, cohort[7].pet)
+
+
+def test_a_long_field_of_view_shows_the_same_patient_down_to_the_heart(cohort):
+    index = next(index for index, case in enumerate(cohort) if not case.facts["long"])
+    short, long = cohort[index], make_phantom(SEED, index, field_of_view="long")
+    heights_mm = [float(np.ptp(apply_affine(case.ct_affine, box_corners(case))[:, 2])) for case in (short, long)]
+    assert heights_mm[0] < 310
+    assert heights_mm[1] > 480
+    assert long.facts["long"]
+    assert long.facts["lesions"] == short.facts["lesions"]
+    assert long.centre == short.centre
 
 
 def test_types_and_labels(cohort):
@@ -203,5 +218,7 @@ def test_no_cases_are_refused(tmp_path, n_cases):
 def test_bad_arguments_are_refused():
     with pytest.raises(InputError, match="size"):
         make_phantom(0, 0, "huge")
+    with pytest.raises(InputError, match="field_of_view: got 'short', expected mixed or long"):
+        make_phantom(0, 0, field_of_view="short")
     with pytest.raises(InputError, match="seed"):
         make_phantom(-1, 0)

@@ -68,22 +68,25 @@ class _Plan:
     brown_fat: bool
 
 
-def make_phantom(seed: int, index: int, size: str = "small") -> PhantomCase:
+def make_phantom(seed: int, index: int, size: str = "small", field_of_view: str = "mixed") -> PhantomCase:
     """Draw one patient; the result depends on `seed`, `index`, `size` and `PHANTOM_VERSION` only.
 
     Args:
         seed: of the cohort, 0 or more.
         index: of the patient in it, 0 or more.
         size: `small` for CT voxels of 2 to 3 mm, `full` for clinical ones (512 x 512 in plane).
+        field_of_view: `mixed` for head and neck, in two patients of twelve down to the heart; `long` for the heart in all.
 
     Raises:
-        InputError: for a negative seed or index, or an unknown size.
+        InputError: for a negative seed or index, an unknown size or field of view.
     """
     if size not in ("small", "full"):
         raise InputError(f"phantom size: got {size!r}, expected small or full")
+    if field_of_view not in ("mixed", "long"):
+        raise InputError(f"phantom field_of_view: got {field_of_view!r}, expected mixed or long")
     if seed < 0 or index < 0:
         raise InputError(f"phantom seed and index: got {seed} and {index}, expected 0 or more")
-    plan = _plan_case(seed, index, size)
+    plan = _plan_case(seed, index, size, field_of_view)
     rng = np.random.default_rng([seed, PHANTOM_VERSION, index])
     body = draw_body_map(rng)
     anatomy = draw_anatomy(rng, contrast=plan.scan.centre.contrast, brown_fat=plan.brown_fat)
@@ -111,6 +114,7 @@ def write_phantom(
     n_cases: int,
     seed: int,
     size: str = "small",
+    field_of_view: str = "mixed",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Draw a cohort and writes `out/<case_id>/{ct,pet,gtv}.nii.gz`.
@@ -120,6 +124,7 @@ def write_phantom(
         n_cases: 1 or more.
         seed: of the cohort.
         size: `small` or `full`.
+        field_of_view: `mixed` or `long`.
         progress: called as progress(n_done, n_cases) after each case.
 
     Returns:
@@ -132,7 +137,7 @@ def write_phantom(
         raise InputError(f"phantom n_cases: got {n_cases}, expected 1 or more")
     rows = []
     for index in range(n_cases):
-        rows.append(_write_case(Path(out), make_phantom(seed, index, size)))
+        rows.append(_write_case(Path(out), make_phantom(seed, index, size, field_of_view)))
         if progress is not None:
             progress(index + 1, n_cases)
     return rows
@@ -155,7 +160,7 @@ def _write_case(out: Path, case: PhantomCase) -> dict[str, Any]:
     }
 
 
-def _plan_case(seed: int, index: int, size: str) -> _Plan:
+def _plan_case(seed: int, index: int, size: str, field_of_view: str) -> _Plan:
     rng = np.random.default_rng([seed, PHANTOM_VERSION, index // BLOCK_OF_CASES, 12])
     slot = index % BLOCK_OF_CASES
 
@@ -164,8 +169,9 @@ def _plan_case(seed: int, index: int, size: str) -> _Plan:
 
     missing = rank()  # 0: no primary, 1 and 2: no nodes
     lesions = LesionPlan(gtvp=missing != 0, gtvn=missing not in (1, 2), cold=rank() < 2, necrotic=rank() < 2)
+    centre, reaches_heart = CENTRES[rank() % len(CENTRES)], rank() < 2
     return _Plan(
-        scan=ScanPlan(CENTRES[rank() % len(CENTRES)], size, long=rank() < 2, oblique=rank() < 4),
+        scan=ScanPlan(centre, size, long=reaches_heart or field_of_view == "long", oblique=rank() < 4),
         lesions=lesions,
         streaks=rank() < 4,
         brown_fat=rank() < 1,

@@ -42,6 +42,7 @@ class PhantomSettings:
     n_cases: Count
     seed: int
     size: Literal["small", "full"]
+    field_of_view: Literal["mixed", "long"]
 
 
 @settings_group
