@@ -75,7 +75,7 @@ def make_phantom(seed: int, index: int, size: str = "small", field_of_view: str 
         seed: of the cohort, 0 or more.
         index: of the patient in it, 0 or more.
         size: `small` for CT voxels of 2 to 3 mm, `full` for clinical ones (512 x 512 in plane).
-        field_of_view: `mixed` for head and neck, in two patients of twelve down to the heart; `long` for the heart in all.
+        field_of_view: `mixed` for head and neck, in two of twelve patients down to the heart; `long` in all.
 
     Raises:
         InputError: for a negative seed or index, an unknown size or field of view.
