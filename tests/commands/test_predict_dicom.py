@@ -128,10 +128,12 @@ def test_a_bad_patient_is_named_and_the_others_go_on(
     run: Path, source: Path, case: RawCase, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_dicom(case, source, "P2")
+    (source / "notes.txt").write_text("not DICOM")
     sorted((source / "P2/ct").iterdir())[4].unlink()
     assert predict(run, source, tmp_path / "out") == CASES_FAILED
     said = capfd.readouterr().err
-    assert "case P2: a slice is missing" in said
+    assert "\ncase P2: a slice is missing" in said
+    assert "\nwarning: passed over 1 file(s) that are not DICOM" in f"\n{said}"
     assert "1 of 2 case(s) failed" in said
     assert (tmp_path / "out/P1/mask.nii.gz").is_file()
 

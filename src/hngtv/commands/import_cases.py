@@ -39,8 +39,6 @@ from hngtv.run_folder import make_folder, read_json, sha256_of, write_json
 
 IMAGES_NAME, CORRECTED_NAME = "images", "corrected"
 SOURCE_NAME = "source.json"
-WARNING = "warning: "
-"""How a line of a writer begins that is about no failure."""
 
 
 def run(settings: ImportSettings) -> None:
@@ -109,10 +107,8 @@ def _cases_of(found: Recognised, out: Path, made_from: dict[str, str]) -> tuple[
     """The cases, written first where they are DICOM or 4D, and what the tree gives to tell."""
     cases, findings = list(found.cases), [Finding("", "note", line) for line in found.notes]
     if found.write is not None:
-        cases, lines = found.write(_claim_images(out.parent / IMAGES_NAME, made_from))
-        for line in lines:
-            told = line.removeprefix(WARNING)
-            findings.append(Finding("", "error" if told == line else "warning", told))
+        cases, more = found.write(_claim_images(out.parent / IMAGES_NAME, made_from))
+        findings += more
     for finding in findings:
         tell(finding)
     if not cases:

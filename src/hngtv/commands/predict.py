@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 CONVERTED = "_converted"
 """Folder below out for DICOM as NIfTI; no case id begins like this."""
-WARNING = "warning: "
 
 log = logging.getLogger(__name__)
 
@@ -133,14 +132,15 @@ def _find_jobs(model: "Model", settings: PredictSettings) -> "tuple[list[Job], i
         return [Job(case, settings.out / f"{case.case_id}.nii.gz") for case in cases], 0
     from hngtv.cases.dicom import convert_scans
     from hngtv.cases.dicom.names import DicomChoices
+    from hngtv.commands.log import tell
 
     assert settings.dicom is not None
     choices = DicomChoices(hide_ids=settings.hide_ids, without_outlines=True)
-    converted, lines = convert_scans(settings.dicom, settings.out / CONVERTED, choices)
-    faults = [line for line in lines if not line.startswith(WARNING)]
-    for line in lines:
-        (log.error if line in faults else log.warning)("%s", line.removeprefix(WARNING))
-    return [Job(one.case, settings.out / one.case.case_id / "mask.nii.gz", one) for one in converted], len(faults)
+    converted, findings = convert_scans(settings.dicom, settings.out / CONVERTED, choices)
+    for finding in findings:
+        tell(finding)
+    n_failed = sum(finding.severity == "error" for finding in findings)
+    return [Job(one.case, settings.out / one.case.case_id / "mask.nii.gz", one) for one in converted], n_failed
 
 
 def _predict(model: "Model", job: "Job", settings: PredictSettings) -> "Prediction":

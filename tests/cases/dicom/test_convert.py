@@ -13,6 +13,7 @@ from pydicom.uid import RTPlanStorage
 
 from hngtv.cases.dicom import convert_patients, holds_dicom
 from hngtv.cases.dicom.names import DicomChoices, OutlinePatterns
+from hngtv.cases.findings import Finding
 from hngtv.cases.manifest import RawCase
 from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
@@ -36,26 +37,26 @@ def write_patient(folder: Path, patient: str = "P1") -> Path:
     return folder
 
 
-def one_case(source: Path, out: Path, choices: DicomChoices | None = None) -> tuple[RawCase, list[str]]:
-    cases, lines = convert_patients(source, out, choices)
-    assert len(cases) == 1, lines
-    return cases[0], lines
+def one_case(source: Path, out: Path, choices: DicomChoices | None = None) -> tuple[RawCase, list[Finding]]:
+    cases, findings = convert_patients(source, out, choices)
+    assert len(cases) == 1, findings
+    return cases[0], findings
 
 
-def only_line(source: Path, out: Path) -> str:
+def only_error(source: Path, out: Path) -> str:
     """The one line of a tree from which no case comes."""
-    cases, lines = convert_patients(source, out)
+    cases, (finding,) = convert_patients(source, out)
     assert cases == []
-    assert len(lines) == 1, lines
-    assert "\n" not in lines[0]
-    return lines[0]
+    assert finding.severity == "error"
+    assert "\n" not in finding.text
+    return finding.text
 
 
 def test_a_case(tmp_path: Path) -> None:
-    case, lines = one_case(write_patient(tmp_path / "in"), tmp_path / "out")
+    case, findings = one_case(write_patient(tmp_path / "in"), tmp_path / "out")
     folder = tmp_path / "out" / "P1"
     assert case == RawCase("P1", "", folder / "ct.nii.gz", folder / "pet.nii.gz", folder / "gtv.nii.gz")
-    assert lines == []
+    assert findings == []
     ct = nib.Nifti1Image.from_filename(case.ct)
     assert ct.get_data_dtype() == np.int16
     assert np.array_equal(np.asanyarray(ct.dataobj), ramp())
@@ -106,11 +107,11 @@ def test_a_folder_of_anything_in_any_order(tmp_path: Path) -> None:
     for path in (source / "scout").iterdir():
         path.unlink()
     scout.save_as(source / "scout" / "1")
-    cases, lines = convert_patients(tmp_path / "in", tmp_path / "out")
+    cases, findings = convert_patients(tmp_path / "in", tmp_path / "out")
     assert [case.case_id for case in cases] == ["P1", "P2"]
     assert all(case.pet and case.target for case in cases)
-    assert all(line.startswith("warning: passed over ") for line in lines)
-    assert sorted(line.split(" (first")[0].split("that are ")[1] for line in lines) == [
+    assert all(one.severity == "warning" and one.text.startswith("passed over ") for one in findings)
+    assert sorted(one.text.split(" (first")[0].split("that are ")[1] for one in findings) == [
         "RT Plan Storage, which holds no CT, PET or outlines",
         "not DICOM",
         "scouts or projections",
@@ -124,8 +125,8 @@ def test_no_name_of_a_patient_gets_out(tmp_path: Path, capfd: pytest.CaptureFixt
     write_ct(tmp_path / "in", edit=add)
     write_pet(tmp_path / "in")
     write_rtstruct(tmp_path / "in" / "rs.dcm", [("GTV", [contour()])])
-    _, lines = one_case(tmp_path / "in", tmp_path / "out")
-    said = "".join([*lines, *capfd.readouterr()])
+    _, findings = one_case(tmp_path / "in", tmp_path / "out")
+    said = "".join([*(one.text for one in findings), *capfd.readouterr()])
     written = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*.json"))
     for secret in ("Müller", "Änne", "M\\u00fcller", "\\u00c4nne"):
         assert secret not in said
@@ -196,10 +197,10 @@ def test_a_failed_case_leaves_nothing_and_stops_no_other(tmp_path: Path) -> None
     write_patient(tmp_path / "in" / "a", "A")
     write_patient(tmp_path / "in" / "b", "B")
     next((tmp_path / "in" / "a").glob("ct*")).unlink()
-    cases, lines = convert_patients(tmp_path / "in", tmp_path / "out")
+    cases, findings = convert_patients(tmp_path / "in", tmp_path / "out")
     assert [case.case_id for case in cases] == ["B"]
-    assert len(lines) == 1
-    assert lines[0].startswith("case A: ")
+    assert [(one.case_id, one.severity) for one in findings] == [("A", "error")]
+    assert findings[0].text.startswith("case A: ")
     assert os.listdir(tmp_path / "out") == ["B"]
 
 
@@ -209,11 +210,12 @@ def test_two_pets(tmp_path: Path) -> None:
 
     write_patient(tmp_path / "in")
     write_pet(tmp_path / "in" / "z", np.full((9, 7, 5), 5), Scan(series="raw"), edit=uncorrected)
-    case, lines = one_case(tmp_path / "in", tmp_path / "out")
-    assert lines == [
-        "warning: case P1: has 2 PET series, 1 of them uncorrected; took series 1 "
+    case, findings = one_case(tmp_path / "in", tmp_path / "out")
+    text = (
+        "case P1: has 2 PET series, 1 of them uncorrected; took series 1 "
         f"(5 files in {tmp_path / 'in'}), which is corrected for attenuation"
-    ]
+    )
+    assert findings == [Finding("P1", "warning", text)]
     record = json.loads((case.ct.parent / "dicom.json").read_text())
     assert record["pet"]["series_instance_uid"] == PET_SCAN.series_uid
 
@@ -224,7 +226,9 @@ def test_an_uncorrected_pet_alone(tmp_path: Path) -> None:
 
     write_ct(tmp_path / "in")
     write_pet(tmp_path / "in", edit=uncorrected)
-    assert "not corrected for attenuation by CorrectedImage (0028,0051)" in only_line(tmp_path / "in", tmp_path / "out")
+    assert "not corrected for attenuation by CorrectedImage (0028,0051)" in only_error(
+        tmp_path / "in", tmp_path / "out"
+    )
 
 
 def test_a_pet_tag_is_missing(tmp_path: Path) -> None:
@@ -233,22 +237,22 @@ def test_a_pet_tag_is_missing(tmp_path: Path) -> None:
 
     write_ct(tmp_path / "in")
     write_pet(tmp_path / "in", edit=forget)
-    line = only_line(tmp_path / "in", tmp_path / "out")
+    line = only_error(tmp_path / "in", tmp_path / "out")
     assert line.startswith("case P1: the PET lacks PatientWeight (0010,1030)")
 
 
 def test_pet_of_another_frame(tmp_path: Path) -> None:
     write_ct(tmp_path / "in")
     write_pet(tmp_path / "in", scan=Scan(series="pet", frame="other"))
-    assert "different frames of reference" in only_line(tmp_path / "in", tmp_path / "out")
+    assert "different frames of reference" in only_error(tmp_path / "in", tmp_path / "out")
 
 
 def test_ct_and_pet_of_different_ids(tmp_path: Path) -> None:
     write_ct(tmp_path / "in", scan=Scan("P1"))
     write_pet(tmp_path / "in", scan=Scan("P-1", series="pet"))
-    cases, lines = convert_patients(tmp_path / "in", tmp_path / "out")
+    cases, findings = convert_patients(tmp_path / "in", tmp_path / "out")
     assert cases == []
-    assert [line.split("; ")[0] for line in lines] == [
+    assert [one.text.split("; ")[0] for one in findings] == [
         "case P-1: its PET has the frame of reference of the CT of case P1, whose PatientID (0010,0020) differs",
         "case P1: its CT has the frame of reference of the PET of case P-1, whose PatientID (0010,0020) differs",
     ]
@@ -257,39 +261,41 @@ def test_ct_and_pet_of_different_ids(tmp_path: Path) -> None:
 def test_outlines_of_another_id(tmp_path: Path) -> None:
     write_ct(tmp_path / "in")
     write_rtstruct(tmp_path / "in" / "rs.dcm", [("GTV", [contour()])], Scan("P2"))
-    case, lines = one_case(tmp_path / "in", tmp_path / "out")
+    case, findings = one_case(tmp_path / "in", tmp_path / "out")
     assert case.target is None
-    assert lines[1].startswith("case P2: has outlines (")
+    assert findings[1].text.startswith("case P2: has outlines (")
 
 
 def test_without_a_pet_or_outlines(tmp_path: Path) -> None:
     write_ct(tmp_path / "in")
-    case, lines = one_case(tmp_path / "in", tmp_path / "out")
+    case, findings = one_case(tmp_path / "in", tmp_path / "out")
     assert case.pet is None
     assert case.target is None
-    assert lines == ["warning: case P1: has no PET series in the frame of reference of its CT"]
+    text = "case P1: has no PET series in the frame of reference of its CT"
+    assert findings == [Finding("P1", "warning", text)]
 
 
 def test_without_a_ct(tmp_path: Path) -> None:
     write_pet(tmp_path / "in")
-    assert "has no CT series" in only_line(tmp_path / "in", tmp_path / "out")
+    assert "has no CT series" in only_error(tmp_path / "in", tmp_path / "out")
 
 
 def test_outlines_of_another_frame(tmp_path: Path) -> None:
     write_ct(tmp_path / "in")
     write_pet(tmp_path / "in")
     write_rtstruct(tmp_path / "in" / "rs.dcm", [("GTV", [contour()])], Scan(frame="planning"))
-    case, (line,) = one_case(tmp_path / "in", tmp_path / "out")
+    case, (finding,) = one_case(tmp_path / "in", tmp_path / "out")
     assert case.target is None
-    assert line.startswith("warning: case P1: RTSTRUCT ")
-    assert f"another frame of reference ({uid_of('frame', 'planning')})" in line
+    assert finding.severity == "warning"
+    assert finding.text.startswith("case P1: RTSTRUCT ")
+    assert f"another frame of reference ({uid_of('frame', 'planning')})" in finding.text
 
 
 def test_outlines_that_refer_to_the_ct_go_first(tmp_path: Path) -> None:
     write_patient(tmp_path / "in")
     write_rtstruct(tmp_path / "in" / "on_pet.dcm", [("GTVp", [contour(2)])], PET_SCAN)
-    case, lines = one_case(tmp_path / "in", tmp_path / "out")
-    assert lines == []
+    case, findings = one_case(tmp_path / "in", tmp_path / "out")
+    assert findings == []
     assert case.target is not None
     assert nib.Nifti1Image.from_filename(case.target).get_fdata()[2].any()
 
@@ -297,7 +303,7 @@ def test_outlines_that_refer_to_the_ct_go_first(tmp_path: Path) -> None:
 def test_two_files_of_outlines_for_one_ct(tmp_path: Path) -> None:
     write_patient(tmp_path / "in")
     write_rtstruct(tmp_path / "in" / "rs2.dcm", [("GTVp", [contour(2)])])
-    line = only_line(tmp_path / "in", tmp_path / "out")
+    line = only_error(tmp_path / "in", tmp_path / "out")
     assert "2 files hold GTV outlines of one CT" in line
     assert "rs.dcm" in line
     assert "rs2.dcm" in line
@@ -306,9 +312,9 @@ def test_two_files_of_outlines_for_one_ct(tmp_path: Path) -> None:
 def test_names_that_no_pattern_knows(tmp_path: Path) -> None:
     write_ct(tmp_path / "in")
     write_rtstruct(tmp_path / "in" / "rs.dcm", [("Tumeur été", [contour()])])
-    case, lines = one_case(tmp_path / "in", tmp_path / "out")
+    case, findings = one_case(tmp_path / "in", tmp_path / "out")
     assert case.target is None
-    assert "no outline whose name says GTV, but 'Tumeur été'" in lines[-1]
+    assert "no outline whose name says GTV, but 'Tumeur été'" in findings[-1].text
     patterns = OutlinePatterns(gtvp=("tumeur.*",))
     assert one_case(tmp_path / "in", tmp_path / "out", DicomChoices(patterns))[0].target is not None
 
@@ -317,22 +323,22 @@ def test_labels_and_overlap(tmp_path: Path) -> None:
     write_ct(tmp_path / "in")
     outlines = [("GTV", [contour()]), ("GTV_N1", [contour(2)]), ("GTVn 2", [contour(z=4)]), ("GTV+5", [contour()])]
     write_rtstruct(tmp_path / "in" / "rs.dcm", outlines)
-    case, lines = one_case(tmp_path / "in", tmp_path / "out")
+    case, findings = one_case(tmp_path / "in", tmp_path / "out")
     assert case.target is not None
     labels = nib.Nifti1Image.from_filename(case.target).get_fdata()
     assert (labels[2:4, 2:5, 2] == 1).all()
     assert (labels[4:8, 2:5, 2] == 2).all()
     assert (labels == 2).sum() == 24
-    assert "overlap in 6 voxels" in lines[1]
-    assert "'GTV+5'" in lines[2]
+    assert "overlap in 6 voxels" in findings[1].text
+    assert "'GTV+5'" in findings[2].text
 
 
 def test_the_ct_that_the_outlines_refer_to(tmp_path: Path) -> None:
     write_patient(tmp_path / "in")
     write_ct(tmp_path / "in" / "long", ramp((9, 7, 8)), Scan(series="long"))
-    case, lines = one_case(tmp_path / "in", tmp_path / "out")
+    case, findings = one_case(tmp_path / "in", tmp_path / "out")
     assert nib.Nifti1Image.from_filename(case.ct).shape == (9, 7, 5)
-    assert "has 2 CT series in one frame of reference" in lines[0]
+    assert "has 2 CT series in one frame of reference" in findings[0].text
 
 
 def test_two_scans_of_one_patient(tmp_path: Path) -> None:
@@ -343,7 +349,7 @@ def test_two_scans_of_one_patient(tmp_path: Path) -> None:
     record = json.loads((case.ct.parent / "dicom.json").read_text())
     assert record["ct"]["series_instance_uid"] == CT_SCAN.series_uid
     (tmp_path / "in" / "rs.dcm").unlink()
-    assert "2 scans in different frames of reference, 0 of them" in only_line(tmp_path / "in", tmp_path / "out2")
+    assert "2 scans in different frames of reference, 0 of them" in only_error(tmp_path / "in", tmp_path / "out2")
 
 
 @pytest.mark.parametrize("n_bytes", [0, 140, 500, 700, 1000])
@@ -352,16 +358,16 @@ def test_a_file_cut_short_in_its_header(tmp_path: Path, n_bytes: int) -> None:
     write_patient(tmp_path / "in" / "b", "B")
     cut = next((tmp_path / "in" / "a").glob("ct*"))
     cut.write_bytes(cut.read_bytes()[:n_bytes])
-    cases, lines = convert_patients(tmp_path / "in", tmp_path / "out")
+    cases, findings = convert_patients(tmp_path / "in", tmp_path / "out")
     assert [case.case_id for case in cases] == ["B"]
-    assert any(line.startswith("case A: ") and cut.name in line for line in lines)
+    assert any(one.text.startswith("case A: ") and cut.name in one.text for one in findings)
 
 
 def test_pixels_cut_short(tmp_path: Path) -> None:
     write_ct(tmp_path / "in")
     cut = sorted((tmp_path / "in").iterdir())[2]
     cut.write_bytes(cut.read_bytes()[:-10])
-    line = only_line(tmp_path / "in", tmp_path / "out")
+    line = only_error(tmp_path / "in", tmp_path / "out")
     assert "cut short" in line
     assert cut.name in line
 
@@ -369,7 +375,7 @@ def test_pixels_cut_short(tmp_path: Path) -> None:
 def test_outlines_cut_short(tmp_path: Path) -> None:
     path = write_patient(tmp_path / "in") / "rs.dcm"
     path.write_bytes(path.read_bytes()[:-60])
-    line = only_line(tmp_path / "in", tmp_path / "out")
+    line = only_error(tmp_path / "in", tmp_path / "out")
     assert line.startswith("case P1: ")
     assert "rs.dcm is cut short in its tag (3006,0039)" in line
 
@@ -404,7 +410,7 @@ def test_no_frame_of_reference(tmp_path: Path) -> None:
         del dataset.FrameOfReferenceUID
 
     write_ct(tmp_path / "in", edit=forget)
-    assert "lacks FrameOfReferenceUID (0020,0052)" in only_line(tmp_path / "in", tmp_path / "out")
+    assert "lacks FrameOfReferenceUID (0020,0052)" in only_error(tmp_path / "in", tmp_path / "out")
 
 
 def test_pet_on_a_grid_of_its_own(tmp_path: Path) -> None:
@@ -431,5 +437,5 @@ def test_a_source_that_is_no_folder(tmp_path: Path) -> None:
 def test_patients_of_outlines_alone_are_nobody_to_predict(tmp_path: Path) -> None:
     write_patient(tmp_path / "in")
     write_rtstruct(tmp_path / "in" / "lone.dcm", [("GTVp", [contour()])], Scan("P2"))
-    case, lines = one_case(tmp_path / "in", tmp_path / "out", DicomChoices(without_outlines=True))
-    assert (case.case_id, case.target, lines) == ("P1", None, [])
+    case, findings = one_case(tmp_path / "in", tmp_path / "out", DicomChoices(without_outlines=True))
+    assert (case.case_id, case.target, findings) == ("P1", None, [])

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.skipif(
 def cases(tmp_path_factory: pytest.TempPathFactory) -> list[RawCase]:
     source = ROOT / "sts_dicom"
     assert holds_dicom(source)
-    cases, lines = convert_patients(source, tmp_path_factory.mktemp("cases"))
-    assert lines == []
+    cases, findings = convert_patients(source, tmp_path_factory.mktemp("cases"))
+    assert findings == []
     assert [case.case_id for case in cases] == sorted(path.name for path in source.iterdir())
     return cases
 

@@ -172,13 +172,14 @@ def test_4d_images_of_the_decathlon_are_split_into_frames(tmp_path: Path) -> Non
     assert "1 listed label(s) are not on disk: P2" in found.notes[0]
     with pytest.raises(InputError, match=r"hngtv import source=.* out=NEW_FOLDER/cases\.csv"):
         load_cases(tmp_path / "msd")
-    (case,), (line,) = found.write(tmp_path / "out")
+    (case,), (finding,) = found.write(tmp_path / "out")
     assert case.pet is not None
     np.testing.assert_array_equal(nib.Nifti1Image.from_filename(case.ct).get_fdata(), values[..., 1])
     np.testing.assert_array_equal(nib.Nifti1Image.from_filename(case.pet).get_fdata(), values[..., 0])
     assert case.target == tmp_path / "msd/labelsTr/P1.nii.gz"
-    assert line.startswith("case P2: ")
-    assert "expected 4 axes" in line
+    assert (finding.case_id, finding.severity) == ("P2", "error")
+    assert finding.text.startswith("case P2: ")
+    assert "expected 4 axes" in finding.text
 
 
 def test_bids_like_tree_with_masks_in_derivatives(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from hngtv.cases.findings import Finding
 from hngtv.cases.manifest import RawCase
 from hngtv.errors import InputError
 
@@ -28,14 +29,16 @@ def holds_dicom(folder: Path) -> bool:
     return any(_is_dicom(path) for path in _first_files(folder))
 
 
-def convert_patients(source: Path, out: Path, choices: "DicomChoices | None" = None) -> tuple[list[RawCase], list[str]]:
+def convert_patients(
+    source: Path, out: Path, choices: "DicomChoices | None" = None
+) -> tuple[list[RawCase], list[Finding]]:
     """Convert all patients of a tree, in any order of files; one that fails does not stop the others.
 
     Writes `out/<case_id>/{ct,pet,gtv}.nii.gz` and `dicom.json`; a case that stands there finished, from the same
     files with the same choices, is not converted again. A case without a PET or outlines lacks that file.
 
     Returns:
-        The finished cases, and one line for each failure or, beginning with "warning: ", for what is odd but usable.
+        The finished cases; an error for each failure, and a warning for each thing that is odd but usable.
     Raises:
         InputError: `source` is no folder, `out` cannot be written, or pydicom is not installed.
     """
@@ -44,7 +47,7 @@ def convert_patients(source: Path, out: Path, choices: "DicomChoices | None" = N
 
 def convert_scans(
     source: Path, out: Path, choices: "DicomChoices | None" = None
-) -> "tuple[list[Converted], list[str]]":
+) -> "tuple[list[Converted], list[Finding]]":
     """As `convert_patients`, with the series of each case."""
     return _converter(source).convert_scans(source, out, choices)
 

@@ -19,6 +19,7 @@ from hngtv.cases.dicom.read import quiet_pydicom, shown
 from hngtv.cases.dicom.rtstruct import read_rtstruct
 from hngtv.cases.dicom.seg import read_seg
 from hngtv.cases.dicom.suv import find_suv
+from hngtv.cases.findings import Finding
 from hngtv.cases.manifest import RawCase, if_file
 from hngtv.errors import InputError
 from hngtv.run_folder import atomic_folder, make_folder, read_json, sha256_of, sweep_temporaries, write_json
@@ -49,42 +50,47 @@ class Converted:
     warnings: tuple[str, ...]
 
 
-def convert_patients(source: Path, out: Path, choices: DicomChoices | None = None) -> tuple[list[RawCase], list[str]]:
+def convert_patients(
+    source: Path, out: Path, choices: DicomChoices | None = None
+) -> tuple[list[RawCase], list[Finding]]:
     """See `hngtv.cases.dicom.convert_patients`."""
-    converted, lines = convert_scans(source, out, choices)
-    return [one.case for one in converted], lines
+    converted, findings = convert_scans(source, out, choices)
+    return [one.case for one in converted], findings
 
 
-def convert_scans(source: Path, out: Path, choices: DicomChoices | None = None) -> tuple[list[Converted], list[str]]:
+def convert_scans(
+    source: Path, out: Path, choices: DicomChoices | None = None
+) -> tuple[list[Converted], list[Finding]]:
     """As `convert_patients`, with the series of each case."""
     choices = choices or DicomChoices()
     with quiet_pydicom():
         tree = find_series(source, out.resolve())
         patients = _without_outlines(tree.patients) if choices.without_outlines else tree.patients
         if not patients:
+            passed_over = [finding.text for finding in tree.findings]
             damaged = [line for lines in tree.damaged.values() for line in lines]
-            what = [f"no CT, PET or outlines found in {shown(source)}", *damaged, *tree.lines]
+            what = [f"no CT, PET or outlines found in {shown(source)}", *damaged, *passed_over]
             raise InputError("; ".join(what[:2]))
         sweep_temporaries(make_folder(out))
         ids = _case_ids(patients, choices.hide_ids)
         faults = find_split_patients(patients, ids)
-        converted, lines, told = [], list(tree.lines), set()
+        converted, findings, told = [], list(tree.findings), set()
         for patient in tqdm(patients, desc="converting", unit="patient", disable=None):
-            series = patients[patient]
+            series, case_id = patients[patient], ids[patient]
             try:
                 _check_beside(tree, series, told)
                 if patient in faults:
                     raise InputError(faults[patient])
-                one = _convert(series, out / ids[patient], choices)
+                one = _convert(series, out / case_id, choices)
             except InputError as error:
-                lines.append(f"case {ids[patient]}: {error}")
+                findings.append(Finding(case_id, "error", f"case {case_id}: {error}"))
             except (OSError, MemoryError) as error:
-                lines.append(f"case {ids[patient]}: {type(error).__name__}: {error}")
+                findings.append(Finding(case_id, "error", f"case {case_id}: {type(error).__name__}: {error}"))
             else:
                 converted.append(one)
-                lines += [f"warning: case {ids[patient]}: {line}" for line in one.warnings]
-        lines += [line for folder, damaged in tree.damaged.items() if folder not in told for line in damaged]
-    return converted, lines
+                findings += [Finding(case_id, "warning", f"case {case_id}: {line}") for line in one.warnings]
+        untold = [line for folder, damaged in tree.damaged.items() if folder not in told for line in damaged]
+    return converted, findings + [Finding("", "error", line) for line in untold]
 
 
 def _without_outlines(patients: Mapping[str, list[Series]]) -> dict[str, list[Series]]:

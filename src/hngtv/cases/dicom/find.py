@@ -10,6 +10,7 @@ from pydicom.uid import UID
 from tqdm import tqdm
 
 from hngtv.cases.dicom.read import NotDicomError, read_header, shown, text_of, words_of
+from hngtv.cases.findings import Finding
 from hngtv.errors import InputError
 
 KINDS = {
@@ -75,12 +76,12 @@ class Tree:
     Attributes:
         patients: All series of each patient id, in order of id.
         damaged: By folder, what is wrong with files in it that belong to some series but cannot be read.
-        lines: One line for each thing that was passed over.
+        findings: One for each thing that was passed over; an error where it may have held a patient.
     """
 
     patients: dict[str, list[Series]] = field(default_factory=dict)
     damaged: dict[Path, list[str]] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
 
 def find_series(source: Path, leave_out: Path | None = None) -> Tree:
@@ -105,8 +106,8 @@ def find_series(source: Path, leave_out: Path | None = None) -> Tree:
         if what:
             strays[what] += 1
             first_stray.setdefault(what, path)
-    tree.lines += [
-        f"warning: passed over {n} file(s) that are {what} (first: {shown(first_stray[what])})"
+    tree.findings += [
+        Finding("", "warning", f"passed over {n} file(s) that are {what} (first: {shown(first_stray[what])})")
         for what, n in sorted(strays.items())
     ]
     for key in sorted(members):
@@ -121,7 +122,7 @@ def _files_below(source: Path, leave_out: Path | None, tree: Tree) -> Iterator[P
     def tell(error: OSError) -> None:
         folder = Path(error.filename or source)
         line = f"{shown(folder)} cannot be opened ({error.strerror}); mend its rights, files in it were not seen"
-        tree.lines.append(line)
+        tree.findings.append(Finding("", "error", line))
 
     for folder, folders, names in os.walk(source, onerror=tell):
         folders[:] = sorted(name for name in folders if (Path(folder) / name).resolve() != leave_out)

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
+from hngtv.cases.findings import Finding
 from hngtv.cases.layouts.nnunet import find_channels
 from hngtv.cases.layouts.tables import add_patient_files
 from hngtv.cases.layouts.tree import (
@@ -132,9 +133,9 @@ def _frames_of(entry: Mapping[str, Any], split: str, root: Path, where: str) -> 
 
 def _write_frames(
     out: Path, sources: Sequence[tuple[Path, RawCase]], frames: tuple[int, int]
-) -> tuple[list[RawCase], list[str]]:
+) -> tuple[list[RawCase], list[Finding]]:
     """Split 4D images into out/CASE/ct.nii.gz and pet.nii.gz; masks stay where they are."""
-    cases, lines = [], []
+    cases, findings = [], []
     for source, case in tqdm(sources, desc="splitting", unit="case", disable=None):
         assert case.pet is not None
         target = case.target and if_file(case.target)
@@ -142,10 +143,10 @@ def _write_frames(
         try:
             _split(source, case, frames)
         except InputError as error:
-            lines.append(f"case {case.case_id}: {error}")
+            findings.append(Finding(case.case_id, "error", f"case {case.case_id}: {error}"))
             continue
         cases.append(case)
-    return cases, lines
+    return cases, findings
 
 
 def _split(source: Path, case: RawCase, frames: tuple[int, int]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from hngtv.cases.findings import Finding
 from hngtv.cases.manifest import RawCase
 from hngtv.errors import InputError
 from hngtv.run_folder import TEMPORARY_PREFIX
@@ -19,8 +20,8 @@ N_SHOWN = 3
 JSON_NAMES = {dict: "an object {...}", list: "a list [...]", str: "a text"}
 Kind = TypeVar("Kind", dict, list, str)
 
-Writer = Callable[[Path], tuple[list[RawCase], list[str]]]
-"""Writes the cases of a tree as NIfTI below a folder; returns them, and one line for each finding or failure."""
+Writer = Callable[[Path], tuple[list[RawCase], list[Finding]]]
+"""Writes the cases of a tree as NIfTI below a folder; returns them, with a finding for each failure or oddity."""
 
 
 @dataclass(frozen=True)
