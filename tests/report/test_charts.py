@@ -1,10 +1,13 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 from PIL import Image
 
 from hngtv.commands.compare import build_comparison
+from hngtv.report import tables
 from hngtv.report.charts import draw_charts, write_figures
+from hngtv.report.page import render_report
 from hngtv.report.runs import find_runs
 
 
@@ -22,3 +25,19 @@ def test_every_chart_is_written_as_svg_and_png_and_twice_the_same(fake_runs: Pat
             assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
         else:
             assert Image.open(path).width > 300
+
+
+@pytest.mark.parametrize("name", ["calibration_rows", "outside_rows"])
+def test_what_charts_and_page_share_is_read_once(fake_runs: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    n_calls = 0
+    compute = getattr(tables, name)
+
+    def count(arms: object) -> object:
+        nonlocal n_calls
+        n_calls += 1
+        return compute(arms)
+
+    monkeypatch.setattr(tables, name, count)
+    comparison = build_comparison(*find_runs(fake_runs), reference=None, metric="dice")
+    render_report(comparison, draw_charts(comparison), n_viewer_cases=0)
+    assert n_calls == 1

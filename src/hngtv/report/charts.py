@@ -6,14 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from hngtv.report import figures
-from hngtv.report.evidence import (
-    calibration_rows,
-    draw_outside,
-    draw_reliability,
-    located_cases,
-    outside_rows,
-    roi_names,
-)
+from hngtv.report.evidence import draw_outside, draw_reliability, located_cases, roi_names
 from hngtv.report.localisers import draw_localisers
 from hngtv.report.runs import Run
 from hngtv.report.statistics import METRICS
@@ -38,8 +31,8 @@ def write_figures(folder: Path, charts: Mapping[str, Figure]) -> None:
 
 def draw_charts(comparison: Comparison) -> dict[str, Figure]:
     """Charts by name; one that has nothing to show is absent."""
-    arms, runs = comparison.arms, comparison.runs
-    colours = figures.colours_of(list(arms))
+    runs = comparison.runs
+    colours = figures.colours_of(list(comparison.arms))
     gtv = comparison.values["GTV"]
     values = dict(zip(gtv.arms, gtv.filled(comparison.metric, METRICS[comparison.metric].worst), strict=True))
     charts = {"distributions": figures.draw_distributions(values, comparison.metric, colours)}
@@ -49,9 +42,9 @@ def draw_charts(comparison: Comparison) -> dict[str, Figure]:
         charts["coverage"] = figures.draw_coverage(points)
     if located := located_cases(runs):
         charts["roi_curve"] = draw_localisers(located, _margins(runs), _learned(runs))
-    if sure := calibration_rows(arms):
-        charts["calibration"] = draw_reliability(sure, colours)
-    charts["outside"] = draw_outside(outside_rows(arms), colours)
+    if comparison.calibration:
+        charts["calibration"] = draw_reliability(comparison.calibration, colours)
+    charts["outside"] = draw_outside(comparison.outside, colours)
     if curves := load_curves(runs):
         charts["curves"] = figures.draw_curves(curves, colours)
     return charts

@@ -15,7 +15,6 @@ from hngtv.report.answer import MIN_CASES, answer_question, effect_rows
 from hngtv.report.attention import draw_history, load_history
 from hngtv.report.browse import outline_of, pick_cases, pick_contested, view_of
 from hngtv.report.challenges import find_rankings, ranked_arms
-from hngtv.report.evidence import calibration_rows, outside_rows
 from hngtv.report.overlay import draw_case
 from hngtv.report.runs import Run, describe_arm
 from hngtv.report.stand_alone import package_version, policy_of
@@ -70,8 +69,6 @@ def _content(comparison: Comparison, charts: Mapping[str, Figure], n_viewer_case
         "rankings": find_rankings(comparison),
         "ranked_arms": ranked_arms(comparison),
         "charts": {name: figures.data_url(chart, lossless=True) for name, chart in charts.items()},
-        "calibration": calibration_rows(arms),
-        "outside": outside_rows(arms),
         "viewer": _viewer(comparison, n_viewer_cases),
         "attention": _attention(comparison),
         "overlays": _overlays(comparison),

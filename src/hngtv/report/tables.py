@@ -9,6 +9,7 @@ import numpy as np
 
 from hngtv.metrics.score import CLASS_NAMES, CaseScore, classes_present
 from hngtv.report.case_values import CaseValues, case_values
+from hngtv.report.evidence import calibration_rows, outside_rows
 from hngtv.report.figures import BoxPoint
 from hngtv.report.pooled import POOLED, summarise_pooled
 from hngtv.report.runs import Run, runs_by_arm
@@ -75,6 +76,14 @@ class Comparison:
     @cached_property
     def table(self) -> list[dict[str, Any]]:
         return table_rows(self)
+
+    @cached_property
+    def calibration(self) -> list[dict[str, Any]]:
+        return calibration_rows(self.arms)
+
+    @cached_property
+    def outside(self) -> list[dict[str, Any]]:
+        return outside_rows(self.arms)
 
 
 def shown_classes(scores: Sequence[CaseScore]) -> list[str]:
