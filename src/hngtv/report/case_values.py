@@ -9,7 +9,6 @@ import numpy.typing as npt
 from hngtv.errors import InputError
 from hngtv.metrics.score import CaseScore
 
-ScoreRow = CaseScore | Mapping[str, object]
 Values = npt.NDArray[np.float64]
 
 MEASURED = tuple(field.name for field in fields(CaseScore) if field.type is float)
@@ -59,7 +58,7 @@ class CaseValues:
         return CaseValues(self.class_name, self.arms, names, {k: v[:, kept] for k, v in self.columns.items()})
 
 
-def case_values(rows: Iterable[ScoreRow], class_name: str) -> CaseValues:
+def case_values(rows: Iterable[CaseScore], class_name: str) -> CaseValues:
     """Collects the rows of one class.
 
     Args:
@@ -69,7 +68,7 @@ def case_values(rows: Iterable[ScoreRow], class_name: str) -> CaseValues:
     Raises:
         InputError: No row has the class, an arm lacks it, or a row is double or not a number.
     """
-    scores = [row if isinstance(row, CaseScore) else CaseScore.from_row(row) for row in rows]
+    scores = list(rows)
     arms = tuple(dict.fromkeys(row.arm for row in scores))
     scores = [row for row in scores if row.class_name == class_name]
     _check_rows(scores, arms, class_name)

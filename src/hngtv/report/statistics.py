@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hngtv.errors import InputError
+from hngtv.metrics.score import CaseScore
 from hngtv.report.bootstrap import UNKNOWN, Estimate, estimate_means, estimate_medians
-from hngtv.report.case_values import CaseValues, ScoreRow, case_values
+from hngtv.report.case_values import CaseValues, case_values
 from hngtv.report.rank_test import holm_adjust, rank_biserial, signed_rank_p
 
 Values = npt.NDArray[np.float64]
@@ -114,26 +115,12 @@ class PairedDifference:
     median: Estimate = UNKNOWN
 
 
-def summarise(rows: Iterable[ScoreRow], class_name: str, metric: str) -> list[ArmSummary]:
-    """Summarises every arm on one class and metric.
-
-    Args:
-        rows: Score rows of all arms, all classes.
-        class_name: The class to summarise.
-        metric: One of ``METRICS``.
-
-    Returns:
-        One summary per arm, in the order in which the arms first appear.
+def summarise_values(values: CaseValues, metric: str) -> list[ArmSummary]:
+    """Summarises every arm on one class and metric, one of ``METRICS``.
 
     Raises:
-        InputError: No row has the class, an arm lacks it, a row is double or not a number, or the metric is
-            unknown.
+        InputError: The metric is unknown.
     """
-    return summarise_values(case_values(rows, class_name), metric)
-
-
-def summarise_values(values: CaseValues, metric: str) -> list[ArmSummary]:
-    """As `summarise`, of rows that were collected before."""
     kind = find_metric(metric)
     filled = values.filled(metric, kind.worst)
     n_dice_zero = (values.filled("dice", METRICS["dice"].worst) == 0).sum(axis=1)
@@ -156,7 +143,7 @@ def summarise_values(values: CaseValues, metric: str) -> list[ArmSummary]:
     ]
 
 
-def compare_arms(rows: Iterable[ScoreRow], class_name: str, metric: str, reference: str) -> list[PairedDifference]:
+def compare_arms(rows: Iterable[CaseScore], class_name: str, metric: str, reference: str) -> list[PairedDifference]:
     """Compares every arm with a reference arm, paired by patient.
 
     Args:
@@ -170,7 +157,7 @@ def compare_arms(rows: Iterable[ScoreRow], class_name: str, metric: str, referen
         arm.
 
     Raises:
-        InputError: The reference is not an arm, or as for ``summarise``.
+        InputError: The reference is not an arm, the metric is unknown, or as for ``case_values``.
     """
     return compare_values(case_values(rows, class_name), metric, reference)
 
