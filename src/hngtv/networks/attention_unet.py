@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, get_args
 
 import torch
@@ -47,8 +48,33 @@ def _steps_of(strides: Sequence[int | Sequence[int]] | None, n_levels: int, spat
     return steps
 
 
+def _build_encoder(in_channels: int, widths: Sequence[int], norm: str, spatial_dims: int, leak: float) -> nn.ModuleList:
+    """A block for each level, finest first."""
+    inputs = (in_channels, *widths[:-1])
+    return nn.ModuleList(ConvBlock(a, b, norm, spatial_dims, leak) for a, b in zip(inputs, widths, strict=True))
+
+
+def _build_decoder(widths: Sequence[int], norm: str, spatial_dims: int, leak: float) -> nn.ModuleList:
+    """A block for each level but the coarsest, finest first; it takes the skip and the next coarser level."""
+    return nn.ModuleList(ConvBlock(a + b, a, norm, spatial_dims, leak) for a, b in pairwise(widths))
+
+
+def _build_heads(
+    widths: Sequence[int], out_channels: int, deep_supervision: DeepSupervision, spatial_dims: int
+) -> tuple[nn.ModuleList, nn.Module | None]:
+    """Heads of the decoder's levels, finest first, and what mixes their logits, None if nothing does."""
+    convolution = CONVOLUTIONS[spatial_dims]
+    levels = widths[:1] if deep_supervision == "none" else widths[:-1]
+    heads = nn.ModuleList(convolution(width, out_channels, kernel_size=1) for width in levels)
+    if deep_supervision != "fused":
+        return heads, None
+    return heads, convolution(len(levels) * out_channels, out_channels, kernel_size=1)
+
+
 class AttentionUNet(SegmentationNetwork):
     """U-Net with additive attention gates on all skips but the first.
+
+    `decoder[level]` and `heads[level]` work at the resolution of `encoder[level]`, `gates[level - 1]` on its skip.
 
     Any input size works: sides are padded by their edge values to a multiple of the product of the strides along each
     axis, 2^(levels - 1) by default, and to at least two voxels at the coarsest level, which normalisation needs; the
@@ -95,53 +121,31 @@ class AttentionUNet(SegmentationNetwork):
     ) -> None:
         super().__init__()
         self._check_settings(spatial_dims, in_channels, out_channels, widths, n_gates, variant, norm, deep_supervision)
-        self.in_channels = in_channels
         check_fusion(fusion, in_channels, widths, n_gates)
+        self.in_channels = in_channels
         self.fusion = fusion
         self.deep_supervision = deep_supervision
         self.n_gates = n_gates
-        n_levels = len(widths)
-        steps = _steps_of(strides, n_levels, spatial_dims)
+        steps = _steps_of(strides, len(widths), spatial_dims)
         self.total_stride = tuple(math.prod(along) for along in zip(*steps, strict=True))
-        convolution = CONVOLUTIONS[spatial_dims]
-
-        def build_encoder(channels: int, level_widths: Sequence[int]) -> nn.ModuleList:
-            inputs = (channels, *level_widths[:-1])
-            return nn.ModuleList(
-                ConvBlock(a, b, norm, spatial_dims, leak) for a, b in zip(inputs, level_widths, strict=True)
-            )
-
+        # The order in which layers are made is part of the result of a seed.
         n_seen = {"ct_only": in_channels - 1, "pet_gated": in_channels - 1, "pet_only": 1}.get(fusion, in_channels)
-        self.encoder = build_encoder(n_seen, widths)
+        self.encoder = _build_encoder(n_seen, widths, norm, spatial_dims, leak)
         if fusion == "stems":
             self.encoder[0] = ModalityStems(in_channels, widths[0], norm, spatial_dims, leak)
-        self.pet_encoder: nn.ModuleList | None = None
-        self.join: nn.Module | None = None
-        gating_widths = widths
-        if fusion == "pet_gated":
-            gating_widths = pet_encoder_widths(widths)
-            self.pet_encoder = build_encoder(1, gating_widths)
-            self.join = PointwiseBlock(widths[-1] + gating_widths[-1], widths[-1], norm, spatial_dims)
+        pet_widths = pet_encoder_widths(widths) if fusion == "pet_gated" else None
+        self.pet_encoder = _build_encoder(1, pet_widths, norm, spatial_dims, leak) if pet_widths else None
+        self.join = PointwiseBlock(widths[-1] + pet_widths[-1], widths[-1], norm, spatial_dims) if pet_widths else None
         self.pools = nn.ModuleList(POOLINGS[spatial_dims](kernel_size=step) for step in steps)
-        # decoder[level] and heads[level] work at the resolution of encoder[level]; gates[level - 1] on its skip.
-        self.decoder = nn.ModuleList(
-            ConvBlock(widths[level] + widths[level + 1], widths[level], norm, spatial_dims, leak)
-            for level in range(n_levels - 1)
-        )
-        by_decoder = n_gates and fusion != "pet_gated"
+        self.decoder = _build_decoder(widths, norm, spatial_dims, leak)
+        by_decoder = n_gates and pet_widths is None
         self.gating = PointwiseBlock(widths[-1], widths[-1], norm, spatial_dims) if by_decoder else None
         self.gates = nn.ModuleList(
-            MultiAttentionGate(
-                widths[level], gating_widths[level + 1], n_gates, variant, norm, spatial_dims, open_gates, steps[level]
-            )
-            for level in range(1, n_levels - 1)
+            MultiAttentionGate(width, signal, n_gates, variant, norm, spatial_dims, open_gates, step)
+            for width, signal, step in zip(widths[1:-1], (pet_widths or widths)[2:], steps[1:], strict=True)
             if n_gates
         )
-        n_heads = 1 if deep_supervision == "none" else n_levels - 1
-        self.heads = nn.ModuleList(convolution(widths[level], out_channels, kernel_size=1) for level in range(n_heads))
-        self.fuse = (
-            convolution(n_heads * out_channels, out_channels, kernel_size=1) if deep_supervision == "fused" else None
-        )
+        self.heads, self.fuse = _build_heads(widths, out_channels, deep_supervision, spatial_dims)
         self._initialise()
 
     @staticmethod
