@@ -24,12 +24,14 @@ from hngtv.config import BudgetSettings, RunSettings, parse_settings, plain
 from hngtv.errors import InputError
 from hngtv.networks.build import build_network
 from hngtv.run_folder import read_csv, read_json
+from hngtv.training import machine
 from hngtv.training.attention_history import watch
 from hngtv.training.fine import FineSegmentationModule
 from hngtv.training.logger import RunLogger
 from hngtv.training.processes import build_strategy, gather_batch, own_share
 from hngtv.training.roi_data import CropRules, TrainingCrops
 from hngtv.training.trainer import StageFolder, StagePlan, train_stage
+from tests.own_network import install_example
 from tests.tiny_run import tiny_run
 
 STEPS = 6
@@ -242,6 +244,18 @@ def test_batch_normalisation_on_cpus_is_refused(settings: RunSettings) -> None:
     with pytest.raises(InputError, match="batch normalisation cannot share"):
         build_strategy(in_two(settings).trainer, nn.Sequential(nn.BatchNorm3d(2)))
     assert build_strategy(settings.trainer, nn.Sequential(nn.BatchNorm3d(2))) == "auto"
+
+
+def test_an_own_network_with_batch_normalisation_is_refused_before_any_case_is_prepared(
+    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_example(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"network": "own", "network__entry_point": "small", "network__total_stride": 4}
+    monkeypatch.setattr(machine, "build_network", lambda *_, **__: nn.BatchNorm3d(2))
+    with pytest.raises(InputError, match="batch normalisation cannot share"):
+        machine.check_machine(settings_of(tiny_cohort, trainer="ddp", trainer__accelerator="cpu", **own))
+    machine.check_machine(settings_of(tiny_cohort, **own))
 
 
 def test_what_the_machine_lacks_is_told_before_any_case_is_prepared(

@@ -20,7 +20,7 @@ def run(settings: BenchmarkSettings) -> None:
     import numpy as np
     import torch
 
-    from hngtv.training.trainer import has_bf16_units
+    from hngtv.training.machine import has_bf16_units
 
     if settings.n_threads:
         torch.set_num_threads(settings.n_threads)

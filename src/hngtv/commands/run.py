@@ -56,10 +56,10 @@ def _walk(folder: RunFolder, settings: RunSettings) -> list[str]:
     from hngtv.report.logged import show_results
     from hngtv.report.scores import score_predictions, write_scores
     from hngtv.training.logger import open_logger
-    from hngtv.training.trainer import check_machine
+    from hngtv.training.machine import check_machine
 
     if not _is_trained(folder):
-        check_machine(settings.trainer, settings.logger)
+        check_machine(settings)
     cases, prepared, failures = prepare_cohort(settings.data, settings.work_dir)
     write_manifest(folder.root / "cases.csv", cases)
     split = split_cases(prepared, settings, folder)

@@ -96,9 +96,9 @@ def _prepare(settings: SearchSettings) -> tuple[list[Any], list[str]]:
         InputError: This machine cannot train as set.
     """
     from hngtv.cases.prepare import prepare_cohort
-    from hngtv.training.trainer import check_machine
+    from hngtv.training.machine import check_machine
 
-    check_machine(settings.trainer, settings.logger)
+    check_machine(settings)
     _, prepared, failures = prepare_cohort(settings.data, settings.work_dir)
     return prepared, failures
 

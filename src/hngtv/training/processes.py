@@ -69,20 +69,29 @@ def own_share(loss: Tensor) -> Tensor:
     return loss * n_processes() if n_processes() > 1 else loss
 
 
+def check_batch_norm(settings: TrainerSettings, module: nn.Module) -> None:
+    """Check that several processes can train a network.
+
+    Raises:
+        InputError: It has batch normalisation, and they run on CPUs, which cannot share its statistics.
+    """
+    has_batch_norm = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+    if has_batch_norm and settings.n_processes > 1 and settings.accelerator == "cpu":
+        raise InputError(
+            "batch normalisation cannot share its statistics between processes on CPUs; set trainer.n_devices=1, or "
+            "give the network another one, such as nn.GroupNorm"
+        )
+
+
 def build_strategy(settings: TrainerSettings, module: nn.Module) -> Strategy | str:
     """Lightning's strategy; "auto" for one process.
 
     Raises:
-        InputError: Batch normalisation on CPUs, which cannot share its statistics.
+        InputError: As for `check_batch_norm`.
     """
+    check_batch_norm(settings, module)
     if settings.n_processes == 1:
         return "auto"
-    has_batch_norm = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
-    if has_batch_norm and settings.accelerator == "cpu":
-        raise InputError(
-            "batch normalisation cannot share its statistics between processes on CPUs; set trainer.n_devices=1, or "
-            "choose another norm (network.norm=group)"
-        )
     # A heat map leaves the auxiliary heads of its network without a loss.
     return _NodeStrategy(start_method="spawn", find_unused_parameters=True)
 

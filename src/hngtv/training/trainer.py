@@ -15,8 +15,7 @@ import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment  # pyright: ignore[reportPrivateImportUsage]
 
-from hngtv.config import BudgetSettings, LoggerSettings, OptimiserSettings, TrainerSettings, plain
-from hngtv.errors import InputError
+from hngtv.config import BudgetSettings, OptimiserSettings, TrainerSettings, plain
 from hngtv.networks.build import count_parameters, to_fast_layout
 from hngtv.run_folder import make_folder, read_json, write_json
 from hngtv.training.attention_history import AttentionHistory, WatchedCrop
@@ -25,6 +24,7 @@ from hngtv.training.budget import BudgetCallback, training_clock
 from hngtv.training.checkpoint import AtomicCheckpointIO, RandomState, checkpoint_step, save_weights
 from hngtv.training.curves import CurveWriter
 from hngtv.training.logger import RunLogger
+from hngtv.training.machine import choose_precision
 from hngtv.training.processes import NodeCheckpoint, ProcessSetup, build_strategy
 from hngtv.training.roi_data import RoiCropDataModule, TrainingCrops
 from hngtv.training.slice_data import TrainingSlices
@@ -161,20 +161,6 @@ def _fit(
     return trainer.callback_metrics
 
 
-def check_machine(trainer: TrainerSettings, logger: LoggerSettings) -> None:
-    """Raise InputError for what this machine lacks for a training, before any work is done."""
-    n_found = torch.cuda.device_count()
-    if trainer.accelerator == "gpu" and n_found < trainer.n_devices:
-        raise InputError(
-            f"trainer.n_devices is {trainer.n_devices}, but PyTorch finds {n_found} GPU(s) here; set trainer=cpu or "
-            "fewer devices, or mend the driver"
-        )
-    if logger.name == "tensorboard":
-        from hngtv.training.tensorboard_logger import check_tensorboard
-
-        check_tensorboard()
-
-
 def _seeded_module(plan: StagePlan, total_steps: int) -> StageModule:
     pl.seed_everything(plan.seed, verbose=False)
     module = plan.build_module(total_steps)
@@ -197,26 +183,6 @@ def _trainer_arguments(settings: TrainerSettings, optimiser: OptimiserSettings) 
         "use_distributed_sampler": False,
         "log_every_n_steps": 10,
     }
-
-
-def choose_precision(settings: TrainerSettings) -> Any:
-    """Lightning's precision: as set, or bf16 where the processor computes in it.
-
-    Source of the rule: our measurement; without such units bf16 is emulated, tens of times slower on a CPU.
-    """
-    if settings.precision != "auto":
-        return settings.precision
-    if has_bf16_units(settings.accelerator):
-        return "bf16-mixed"
-    return "16-mixed" if settings.accelerator == "gpu" else "32-true"
-
-
-def has_bf16_units(accelerator: str) -> bool:
-    """Whether the processor, or the GPU, computes in bf16 rather than emulating it."""
-    if accelerator == "gpu":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _callbacks(folder: StageFolder, plan: StagePlan, budget: BudgetCallback) -> list[pl.Callback]:
