@@ -1,6 +1,7 @@
 """The error budget: by hand where stage 1 loses half of the tumour, and of a tiny run of Zhu's chain."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,6 @@ from hngtv.error_budget import (
     WAYS,
     Outcome,
     SliceOutcome,
-    area_under_curve,
     judge_case,
     judge_slices,
     oracle_rois,
@@ -29,8 +29,9 @@ from hngtv.error_budget import (
 )
 from hngtv.localise.roi_table import Roi
 from hngtv.localise.slices import SliceScores
+from hngtv.metrics.roc import area_under_curve
+from hngtv.model import Model
 from hngtv.run_folder import RunFolder, read_csv, read_json
-from hngtv.two_stage import Model
 from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import read_image, write_labels_like
@@ -41,14 +42,14 @@ TUMOUR = (slice(8, 12), slice(8, 12), slice(4, 8))
 """Four slices of 16 voxels."""
 
 
-def perfect(model: Model, images: CheckedImages, rois: tuple[Box, ...]) -> np.ndarray:
+def perfect(model: Model, images: CheckedImages, rois: tuple[Box, ...]) -> SimpleNamespace:
     """A fine stage that outlines all the tumour that it may."""
     assert images.target is not None
     labels = np.zeros_like(images.target)
     for roi in rois:
         part = images.ct.grid.clip(images.ct.grid.slices_of(roi))
         labels[part] = images.target[part]
-    return labels
+    return SimpleNamespace(labels=labels)
 
 
 @pytest.fixture

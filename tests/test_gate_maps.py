@@ -8,10 +8,11 @@ from hngtv.cases.manifest import read_manifest
 from hngtv.commands.entry import DONE, run_command
 from hngtv.gate_maps import SPACING_MM, keep_gate_maps
 from hngtv.localise.roi_policy import widen
+from hngtv.model import load_model
 from hngtv.report.browse import gate_paths, gates_of, pick_cases, view_of
 from hngtv.report.overlay import draw_case
 from hngtv.report.runs import Run, read_run
-from hngtv.two_stage import attend, load_model
+from hngtv.segmentation import attend
 from hngtv.volume.resample import resample
 from tests.tiny_run import tiny_run
 

@@ -21,22 +21,13 @@ from hngtv.localise.located import SHARES
 from hngtv.localise.roi_policy import widen
 from hngtv.localise.truth import covered_fraction, margins_needed, target_box
 from hngtv.metrics.false_positives import far_outside_ml
+from hngtv.model import Model, load_model
 from hngtv.networks.blocks import resize
 from hngtv.networks.build import build_network, predict_attention
 from hngtv.run_folder import read_json
+from hngtv.segmentation import clean_up, label_of, paste_back, segment
 from hngtv.training.checkpoint import save_weights
-from hngtv.two_stage import (
-    Model,
-    attention_paths,
-    clean_up,
-    is_predicted,
-    label_of,
-    load_model,
-    paste_back,
-    predict_case,
-    segment,
-    write_prediction,
-)
+from hngtv.two_stage import attention_paths, is_predicted, predict_case, write_prediction
 from hngtv.volume.box import Box, hull
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import read_image, write_labels_like
@@ -78,7 +69,7 @@ CROP = Grid.axis_aligned(Box((-18, -16, -20), (14, 18, 20)), (2.0, 2.0, 2.0))
 
 def paste(probabilities: np.ndarray, ct: Grid, box: Box | None = None, threshold: float = 0.5) -> np.ndarray:
     """Labels on the whole grid of the CT from probabilities on `CROP`."""
-    slices, classes = paste_back(probabilities, CROP, box or CROP.bounds(), ct)
+    slices, classes = paste_back(probabilities[1:], CROP, box or CROP.bounds(), ct)
     found = label_of(classes, threshold)
     labels = np.zeros(ct.shape, dtype=found.dtype)
     labels[slices] = found
@@ -347,10 +338,10 @@ def test_attention_of_windows_is_that_of_the_whole(make_run: Any) -> None:
     """Where a window is as large as the image, nothing is averaged; where it is smaller, maps still are alphas."""
     model = load_model(make_run("single_stage_ag"))
     image = torch.randn(model.settings.intensity.n_channels, 20, 16, 12)
-    whole = predict_attention(model.fine, image, model.settings.inference, (20, 16, 12))
-    expected = model.fine.run(image[None]).attention["gate2"]
+    whole = predict_attention(model.fine[0], image, model.settings.inference, (20, 16, 12))
+    expected = model.fine[0].run(image[None]).attention["gate2"]
     torch.testing.assert_close(whole["gate2"], resize(expected, image.shape[1:])[0])
-    parts = predict_attention(model.fine, image, model.settings.inference, (8, 8, 8))
+    parts = predict_attention(model.fine[0], image, model.settings.inference, (8, 8, 8))
     assert parts["gate2"].shape == whole["gate2"].shape
     assert ((parts["gate2"] >= 0) & (parts["gate2"] <= 1)).all()
 
@@ -408,13 +399,13 @@ def everything_is_tumour(networks: Any, image: torch.Tensor, *_: Any) -> torch.T
 def test_rois_far_apart_are_labelled_and_nothing_between(
     make_run: Any, case: RawCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hngtv.two_stage.predict_probabilities", everything_is_tumour)
+    monkeypatch.setattr("hngtv.segmentation.predict_probabilities", everything_is_tumour)
     model, images = load_model(make_run("two_stage_ag", inference__min_gtvp_share=0)), check_case(case)
     grid = images.ct.grid
     bounds = grid.bounds()
     low = Box.from_corners(bounds.lower_mm, np.add(bounds.lower_mm, (20, 25, 24)))
     high = Box.from_corners(np.subtract(bounds.upper_mm, (30, 20, 24)), bounds.upper_mm)
-    labels = segment(model, images, [low, high])
+    labels = segment(model, images, [low, high]).labels
     points = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
     wanted = np.zeros(grid.shape, dtype=bool)
     for box in (low, high):
@@ -450,20 +441,20 @@ def test_a_component_cut_by_two_overlapping_rois_is_judged_whole(
     images = check_case(case)
     box, left, right = hot_halves(images)
     model = load_model(make_run("two_stage_ag", inference__min_component_ml=0))
-    monkeypatch.setattr("hngtv.two_stage.predict_probabilities", hot_is_tumour(model))
-    whole = segment(model, images, [box])
+    monkeypatch.setattr("hngtv.segmentation.predict_probabilities", hot_is_tumour(model))
+    whole = segment(model, images, [box]).labels
     whole_ml = float((whole > 0).sum()) * images.ct.grid.voxel_ml
     assert whole_ml > 2
     strict = load_model(make_run("two_stage_ag", inference__min_component_ml=0.8 * whole_ml))
-    assert not segment(strict, images, [left]).any()
-    assert not segment(strict, images, [right]).any()
-    both = segment(strict, images, [left, right])
-    np.testing.assert_array_equal(both, segment(strict, images, [right, left]))
+    assert not segment(strict, images, [left]).labels.any()
+    assert not segment(strict, images, [right]).labels.any()
+    both = segment(strict, images, [left, right]).labels
+    np.testing.assert_array_equal(both, segment(strict, images, [right, left]).labels)
     assert (both > 0).sum() == pytest.approx((whole > 0).sum(), rel=0.1)
 
 
 @pytest.mark.parametrize(("second", "wanted"), [(0, 1), (1, 1), (2, 2)])
-def test_where_rois_overlap_the_last_that_calls_it_tumour_decides(
+def test_where_rois_overlap_the_one_that_finds_tumour_likelier_decides_and_of_equals_the_last(
     second: int, wanted: int, make_run: Any, case: RawCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first ROI is GTVp all over; what the second says is background does not wipe it out."""
@@ -474,10 +465,10 @@ def test_where_rois_overlap_the_last_that_calls_it_tumour_decides(
         classes[next(says)] = 1
         return classes
 
-    monkeypatch.setattr("hngtv.two_stage.predict_probabilities", predict)
+    monkeypatch.setattr("hngtv.segmentation.predict_probabilities", predict)
     model, images = load_model(make_run("two_stage_ag", inference__min_gtvp_share=0)), check_case(case)
     grid, (_, left, right) = images.ct.grid, hot_halves(images)
-    labels = segment(model, images, [left, right])
+    labels = segment(model, images, [left, right]).labels
     overlap, alone = left.intersect(right), left.expand(-7).shift((-7, 0, 0))
     assert overlap is not None
     assert set(np.unique(labels[grid.slices_of(overlap)])) == {wanted}

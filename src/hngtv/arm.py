@@ -24,6 +24,7 @@ from hngtv.localise.roi_table import Roi, read_rois, write_rois
 from hngtv.localise.rules import find_untrained
 from hngtv.localise.truth import covered_fraction
 from hngtv.metrics.calibration import read_calibration, write_calibration
+from hngtv.model import load_model
 from hngtv.out_of_fold import CoarseStation, Used, training_key
 from hngtv.run_folder import RunFolder, atomic_path, sha256_of
 from hngtv.training.attention_history import watch
@@ -32,7 +33,7 @@ from hngtv.training.logger import RunLogger
 from hngtv.training.roi_data import CropRules, TrainingCrops, crop_size
 from hngtv.training.trainer import StageFolder, StagePlan, train_stage
 from hngtv.training.validation import Milestones, Validation
-from hngtv.two_stage import drop_prediction, is_predicted, load_model, predict_case, write_prediction
+from hngtv.two_stage import drop_prediction, is_predicted, predict_case, write_prediction
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from hngtv.cases.manifest import RawCase
 from hngtv.localise.roi_table import Roi
+from hngtv.model import Model
 from hngtv.run_folder import installed_versions, read_json, write_json
-from hngtv.two_stage import Model, note_path
+from hngtv.two_stage import MAPS, note_path
 from hngtv.volume.nifti import Image, file_digest, read_image, write_map_like
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hngtv.cases.dicom.original import Maker, Original
 
 PROBABILITY = "probability.nii.gz"
+MAP_FILES = {name: f"{name}.nii.gz" for name in MAPS}
 FILES = {"rtstruct": ("rtstruct.dcm",), "seg": ("seg.dcm", "seg_probability.dcm"), "pdf": ("report.pdf",)}
 """Of each format; the second SEG where the probability is asked for."""
 NEEDS_DICOM = ("rtstruct", "seg")
@@ -50,7 +52,7 @@ class Job:
 
 def drop_files(job: Job) -> None:
     """Remove what was made of an earlier mask."""
-    for name in (PROBABILITY, *(name for names in FILES.values() for name in names)):
+    for name in (*MAP_FILES.values(), *(name for names in FILES.values() for name in names)):
         job.beside(name).unlink(missing_ok=True)
 
 
@@ -60,10 +62,11 @@ def is_whole(job: Job, name: str) -> bool:
     return path.is_file() and read_json(note_path(job.mask)).get("files", {}).get(name) == file_digest(path)
 
 
-def write_probability(job: Job, probability: NDArray[np.float32]) -> None:
-    """Write the probability (X, Y, Z) of tumour beside a mask that was just written."""
-    write_map_like(job.beside(PROBABILITY), probability, job.case.ct)
-    _note_files(job, [PROBABILITY])
+def write_maps(job: Job, maps: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write maps (X, Y, Z) by their name in `MAPS` beside a mask that was just written."""
+    for name, values in maps.items():
+        write_map_like(job.beside(MAP_FILES[name]), values, job.case.ct)
+        _note_files(job, [MAP_FILES[name]])
 
 
 def write_formats(job: Job, model: Model, roi: Roi, formats: Sequence[str], with_probability: bool) -> list[Path]:
@@ -178,6 +181,10 @@ class _Product:
                 facts["SUV"] = converted.suv["rule"]
         elif self.job.case.pet is not None:
             facts["SUV"] = "as in the PET file" if self.job.case.pet_unit == "SUV" else "Bq/mL times pet_factor"
+        if self.note.get("agreement") is not None:
+            facts["agreement"] = (
+                f"{self.note['agreement']:.2f}, mean Dice of its networks with themselves on flipped images"
+            )
         facts["made"] = time.strftime("%Y-%m-%d %H:%M")
         return facts
 
@@ -187,4 +194,8 @@ class _Product:
         notes = [*(self.job.converted.warnings if self.job.converted else ()), *self.note.get("warnings", [])]
         for path, name in ((case.ct, "CT"), (case.pet, "PET")):
             notes = [note.replace(str(path), name) for note in notes]
-        return [note.removeprefix(f"case {case.case_id}: ") for note in notes]
+        review = self.note.get("review")
+        return [
+            *([f"Please review: {review}"] if review else []),
+            *(note.removeprefix(f"case {case.case_id}: ") for note in notes),
+        ]

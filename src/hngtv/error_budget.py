@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from hngtv.cases.checks import CheckedImages, check_case
 from hngtv.cases.prepare import Volume
@@ -19,12 +18,15 @@ from hngtv.localise.roi_table import Roi, read_rois
 from hngtv.localise.slices import true_boxes
 from hngtv.localise.truth import target_box
 from hngtv.metrics.overlap import dice
+from hngtv.metrics.roc import area_under_curve
 from hngtv.metrics.score import CLASS_NAMES, class_mask
+from hngtv.model import Model, load_model
 from hngtv.report.error_budget import draw_error_budget
 from hngtv.report.figures import encode
 from hngtv.report.scores import read_prediction
 from hngtv.run_folder import RunFolder, atomic_path, read_json, sha256_of, write_csv, write_json
-from hngtv.two_stage import Model, load_model, segment, slice_scores
+from hngtv.segmentation import segment
+from hngtv.two_stage import slice_scores
 from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import file_digest
@@ -191,7 +193,7 @@ def _labels(
 ) -> NDArray:
     if way == "chain":
         return read_prediction(folder.prediction(case.case_id), images.ct.grid)
-    return segment(model, images, rois)
+    return segment(model, images, rois).labels
 
 
 def _dice(labels: NDArray, target: NDArray, class_name: str) -> float:
@@ -217,19 +219,6 @@ def judge_slices(case: PreparedCase, roi: Roi, model: Model) -> list[SliceOutcom
         SliceOutcome(case.case_id, float(z), float(p), bool(h), bool(k))
         for z, p, h, k in zip(z_mm, probability, holds, kept, strict=True)
     ]
-
-
-def area_under_curve(scores: ArrayLike, holds: ArrayLike) -> float | None:
-    """Area under the ROC curve: the chance that what holds tumour scores above what does not; None without both.
-
-    It is the Mann-Whitney U over the number of pairs. Source: Hanley and McNeil, Radiology 143 (1982) 29-36.
-    """
-    scores, holds = np.asarray(scores, dtype=float), np.asarray(holds, dtype=bool)
-    with_tumour, without = scores[holds], scores[~holds]
-    if not len(with_tumour) or not len(without):
-        return None
-    u = stats.mannwhitneyu(with_tumour, without, method="asymptotic").statistic
-    return float(u) / (len(with_tumour) * len(without))
 
 
 def summarise(outcomes: Sequence[Outcome], slices: Sequence[SliceOutcome]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from hngtv.cases.manifest import RawCase
 from hngtv.localise.roi_policy import widen
 from hngtv.localise.roi_table import Roi, read_rois
 from hngtv.metrics.score import CaseScore
+from hngtv.model import Model, load_model
 from hngtv.report.browse import gate_paths, pick_cases
 from hngtv.run_folder import RunFolder, read_json, write_json
-from hngtv.two_stage import Model, attend, load_model
+from hngtv.segmentation import attend
 from hngtv.volume.box import hull
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import save_nifti

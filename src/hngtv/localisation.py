@@ -27,10 +27,11 @@ from hngtv.localise.located import SHARES, LocalisedCase, is_located, read_locat
 from hngtv.localise.roi_policy import place_rois
 from hngtv.localise.rules import find_untrained
 from hngtv.localise.truth import margins_needed, target_box
+from hngtv.model import load_coarse
 from hngtv.out_of_fold import CoarseStation, training_key
 from hngtv.run_folder import RunFolder, read_json, sha256_of
 from hngtv.training.logger import RunLogger
-from hngtv.two_stage import NetworkLocaliser, load_coarse
+from hngtv.two_stage import NetworkLocaliser
 
 log = logging.getLogger(__name__)
 

@@ -31,6 +31,7 @@ from hngtv.localise.roi_policy import place_rois, widen
 from hngtv.localise.roi_table import Roi, read_rois, write_rois
 from hngtv.localise.slices import SliceBoxScore, score_attention_boxes, write_slice_boxes
 from hngtv.localise.truth import covered_fraction
+from hngtv.model import build_localiser, load_weights
 from hngtv.networks.heat_map import N_CHANNELS
 from hngtv.networks.slices import build_classifier
 from hngtv.networks.sononet import SonoNet
@@ -43,7 +44,7 @@ from hngtv.training.slice_classifier import SliceClassificationModule
 from hngtv.training.slice_data import TrainingSlices
 from hngtv.training.stage import StageModule
 from hngtv.training.trainer import StageFolder, StagePlan, train_stage
-from hngtv.two_stage import build_localiser, find_rois, load_weights, slice_scores
+from hngtv.two_stage import find_rois, slice_scores
 
 FOREGROUND_SHARE = 0.5
 """Where stage 1 sees crops of the image, half of them hold tumour. Source: our choice."""

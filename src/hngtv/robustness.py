@@ -10,7 +10,8 @@ from hngtv.cases.manifest import RawCase
 from hngtv.localise.roi_policy import place_rois, widen
 from hngtv.localise.truth import target_box
 from hngtv.metrics.overlap import dice
-from hngtv.two_stage import Model, segment
+from hngtv.model import Model
+from hngtv.segmentation import segment
 from hngtv.volume.box import Box
 
 DIRECTIONS = {"-x": (-1, 0, 0), "+x": (1, 0, 0), "-y": (0, -1, 0), "+y": (0, 1, 0), "-z": (0, 0, -1), "+z": (0, 0, 1)}
@@ -73,4 +74,4 @@ def _dice_in(model: Model, images: CheckedImages, box: Box) -> float:
     if box.intersect(image) is None:
         return 0.0
     rois = widen(place_rois((box,), image, settings), settings)
-    return dice(segment(model, images, rois) > 0, images.target > 0)
+    return dice(segment(model, images, rois).labels > 0, images.target > 0)

@@ -14,12 +14,12 @@ from hngtv.errors import InputError
 from hngtv.export import onnx_files
 from hngtv.export.onnx_files import write_file, write_onnx
 from hngtv.export.package import open_model
+from hngtv.model import Model
 from hngtv.networks.attention_unet import AttentionUNet
 from hngtv.networks.convolution import plain_copy
 from hngtv.networks.output import NetworkOutput
 from hngtv.networks.slice_network import SliceNetwork
 from hngtv.networks.sononet import SonoNet
-from hngtv.two_stage import Model
 from tests.export.conftest import Exported
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -51,7 +51,7 @@ def test_both_stages_agree_at_another_size(model: Model, tmp_path: Path) -> None
     assert index["channels"][-1] == "PET from 0 to 20 SUV as log(1 + SUV)"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["onnx"]
     torch.manual_seed(1)
-    for entry, network in zip(entries, (model.coarse[0], model.fine), strict=True):
+    for entry, network in zip(entries, (model.coarse[0], model.fine[0]), strict=True):
         assert entry["checked_on"].keys() == {"random", "phantom"}
         assert entry["largest_difference"] < 1e-4
         assert entry["times_faster"] == pytest.approx(entry["network_s"] / entry["onnx_s"], rel=0.1)

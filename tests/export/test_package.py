@@ -85,7 +85,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "lost settings": (lambda root: (root / "model.json").unlink(), "model.json is missing"),
     "no manifest": (lambda root: (root / "manifest.json").unlink(), "unfinished package"),
     "of the future": (
-        lambda root: edit(root / "manifest.json", '"format": 1', '"format": 2'),
+        lambda root: edit(root / "manifest.json", '"format": 2', '"format": 3'),
         "has format 2, expected 1",
     ),
     "weights not listed": (lambda root: edit(root / "manifest.json", "fine.safe", "other.safe"), "is missing"),

@@ -12,8 +12,9 @@ from hngtv.cases.prepare import prepare_images
 from hngtv.commands.entry import DONE, compose, run_command
 from hngtv.config import HeatMapLocaliser, SegResNetSettings, parse_network
 from hngtv.localise.roi_table import read_rois
+from hngtv.model import build_localiser, load_model
 from hngtv.run_folder import read_json
-from hngtv.two_stage import NetworkLocaliser, build_localiser, load_model, predict_case
+from hngtv.two_stage import NetworkLocaliser, predict_case
 from tests.tiny_cases import write_tiny_cohort
 from tests.tiny_run import tiny_run
 

@@ -18,9 +18,10 @@ from hngtv.localise.roi_policy import matched_jitter_mm
 from hngtv.localise.roi_table import Roi, read_rois
 from hngtv.localise.rules import PET_RULES
 from hngtv.localise.truth import target_box
+from hngtv.model import load_model
 from hngtv.run_folder import read_json
 from hngtv.training.roi_data import CropRules, TrainingCrops
-from hngtv.two_stage import load_model, predict_case
+from hngtv.two_stage import predict_case
 from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import read_image

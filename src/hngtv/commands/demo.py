@@ -30,7 +30,11 @@ def run(settings: DemoSettings) -> None:
 
     make_folder(settings.out)
     if not (cohort / "cases.csv").is_file():
-        phantom.run(PhantomSettings(cohort, settings.n_cases, settings.seed, size="small", field_of_view="mixed"))
+        phantom.run(
+            PhantomSettings(
+                out=cohort, n_cases=settings.n_cases, seed=settings.seed, size="small", field_of_view="mixed"
+            )
+        )
     failures = _run_side_by_side(runs)
     compare.run(parse_settings(CompareSettings, compose("compare", [f"runs={settings.out}", f"out={settings.out}"])))
     if failures:

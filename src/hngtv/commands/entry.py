@@ -41,6 +41,7 @@ COMMANDS = {
     "search": Command("search", "SearchSettings", "search settings of an arm on validation cases (Optuna)"),
     "localise": Command("localise", "LocaliseSettings", "judge localisers: tumour inside the ROI against its volume"),
     "robustness": Command("robustness", "RobustnessSettings", "Dice of a run's fine stage on boxes that are off"),
+    "ensemble": Command("ensemble", "EnsembleSettings", "join the runs of several folds into one model, calibrated"),
     "predict": Command("predict", "PredictSettings", "outline the tumour of new patients"),
     "export": Command("export", "ExportSettings", "write a run as a package, ONNX, MONAI bundle or container"),
     "challenge": Command("challenge", "ChallengeSettings", "segment one patient as a challenge entry does"),

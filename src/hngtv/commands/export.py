@@ -1,13 +1,15 @@
-"""Write a finished run as what others can use.
+"""Write a finished run, or an ensemble of runs, as what others can use.
 
     hngtv export model=RUN_DIR out=PACKAGE
+    hngtv export model=ENSEMBLE out=PACKAGE
     hngtv export model=RUN_DIR out=PACKAGE formats=package,onnx,bundle,container
 
 package    PACKAGE itself: weights of both stages (safetensors), settings, model card, provenance and checksums, without
            any file, path or id of the training cases. hngtv predict model=PACKAGE works without them.
 onnx       PACKAGE/onnx: both networks, each held against PyTorch (1e-4) before it is left, and their speed on one
            thread (needs hngtv[onnx]).
-bundle     PACKAGE/bundle: the whole pipeline for MONAI's runner (which needs hngtv[bundle]).
+bundle     PACKAGE/bundle: the whole pipeline for MONAI's runner (which needs hngtv[bundle]);
+           not of an ensemble.
 container  PACKAGE/container: build context of a HECKTOR 2025 or 2026 entry (needs hngtv[challenge]).
 
 The package is always written, in place of an earlier one; PACKAGE is a new or empty folder, or a package.
@@ -24,7 +26,7 @@ from hngtv.config import ExportSettings
 
 if TYPE_CHECKING:
     from hngtv.export.package import Package
-    from hngtv.two_stage import Model
+    from hngtv.model import Model
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Outline the tumour of new patients with a finished run, or with the package that hngtv export made of one.
+"""Outline the tumour of new patients with a finished run, an ensemble of runs, or a package of either.
 
     hngtv predict model=RUN_DIR ct=FILE pet=FILE out=MASK.nii.gz
     hngtv predict model=PACKAGE cases=FOLDER_OR_CSV out=DIR
@@ -13,7 +13,8 @@ CT's grid, to be laid over it.
 With dicom=, the patients of a folder in any order are converted (docs/dicom.md) and predicted into out/CASE/:
 mask.nii.gz, and of formats=rtstruct,seg,pdf rtstruct.dcm, seg.dcm and report.pdf; the first two refer to the CT series.
 With cases= or ct= and pet=, the page lies beside the mask as MASK_report.pdf. probability=true writes the probability
-of tumour beside the mask too.
+of tumour beside the mask too; uncertainty=true its entropy in bits, and where the model is an ensemble the standard
+deviation over its networks. An ensemble (hngtv ensemble) also says which patients a person should look at first.
 
 The mask has the CT's grid, orientation and header (0 background, 1 GTVp, 2 GTVn); beside it lies a JSON with timings,
 the region of interest and the model's digest. With cases=, out/ also gets rois.csv, and cases that are already
@@ -34,7 +35,8 @@ from hngtv.run_folder import RunFolder, make_folder
 if TYPE_CHECKING:
     from hngtv.delivery import Job
     from hngtv.localise.roi_table import Roi
-    from hngtv.two_stage import Model, Prediction
+    from hngtv.model import Model
+    from hngtv.two_stage import Prediction
 
 CONVERTED = "_converted"
 """Folder below out for DICOM as NIfTI; no case id begins like this."""
@@ -48,7 +50,7 @@ def run(settings: PredictSettings) -> None:
 
     from hngtv.commands.log import logging_to
     from hngtv.export.package import open_model
-    from hngtv.two_stage import check_has_gates
+    from hngtv.segmentation import check_has_gates
 
     if settings.n_threads:
         torch.set_num_threads(settings.n_threads)
@@ -145,27 +147,34 @@ def _find_jobs(model: "Model", settings: PredictSettings) -> "tuple[list[Job], i
 
 def _predict(model: "Model", job: "Job", settings: PredictSettings) -> "Prediction":
     """Predict one patient and write mask and maps, in place of all that was made before."""
-    from hngtv.delivery import drop_files, write_probability
+    from hngtv.delivery import drop_files, write_maps
     from hngtv.two_stage import predict_case, write_prediction
 
     drop_files(job)
-    prediction = predict_case(model, job.case, settings.attention, settings.probability)
+    prediction = predict_case(model, job.case, settings.attention, _maps(model, settings))
     make_folder(job.mask.parent)
     write_prediction(job.mask, prediction, job.case, model)
-    if prediction.probability is not None:
-        write_probability(job, prediction.probability)
+    write_maps(job, prediction.maps)
     if prediction.roi.is_fallback:
         log.warning("%s: %s; look at this mask before use", prediction.roi.case_id, prediction.roi.reason)
+    elif prediction.review:
+        log.warning("%s: please review: %s", prediction.roi.case_id, prediction.review)
     return prediction
 
 
+def _maps(model: "Model", settings: PredictSettings) -> list[str]:
+    """Names of the maps to write; a single network has no disagreement."""
+    uncertainty = ["entropy", *(["disagreement"] if len(model.fine) > 1 else [])]
+    return [*(["probability"] if settings.probability else []), *(uncertainty if settings.uncertainty else [])]
+
+
 def _is_done(model: "Model", job: "Job", settings: PredictSettings) -> bool:
-    from hngtv.delivery import PROBABILITY, is_whole
+    from hngtv.delivery import MAP_FILES, is_whole
     from hngtv.two_stage import is_predicted
 
     if settings.attention or not is_predicted(job.mask, job.case, model):
         return False
-    return not settings.probability or is_whole(job, PROBABILITY)
+    return all(is_whole(job, MAP_FILES[name]) for name in _maps(model, settings))
 
 
 def _write_formats(model: "Model", job: "Job", roi: "Roi", settings: PredictSettings) -> list[Path]:

@@ -37,10 +37,10 @@ def run(settings: RobustnessSettings) -> None:
 
     from hngtv.cases.manifest import load_cases
     from hngtv.cases.store import case_digests
+    from hngtv.model import load_model
     from hngtv.report.figures import encode
     from hngtv.report.robustness import draw_robustness
     from hngtv.robustness import ChangedBox, change_boxes
-    from hngtv.two_stage import load_model
 
     model = load_model(settings.model)
     if settings.n_threads:

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from hngtv.config.networks import NetworkSettings
 from hngtv.config.run import DataSettings
-from hngtv.config.values import Count, NonNegative, Positive, Size, settings_group
+from hngtv.config.values import Count, NonNegative, Positive, Share, Size, settings_group
 
 
 @settings_group
@@ -142,6 +142,7 @@ class PredictSettings:
     hide_ids: bool = False
     formats: Annotated[tuple[Literal["nifti", "rtstruct", "seg", "pdf"], ...], BeforeValidator(_split)] = ("nifti",)
     probability: bool = False
+    uncertainty: bool = False
 
     def __post_init__(self) -> None:
         given = [self.ct, self.cases, self.dicom]
@@ -149,6 +150,23 @@ class PredictSettings:
             raise ValueError("give either ct=FILE and pet=FILE, or cases=FOLDER_OR_CSV, or dicom=FOLDER")
         if self.dicom is None and (lost := [name for name in self.formats if name in ("rtstruct", "seg")]):
             raise ValueError(f"formats={','.join(lost)} refers to the CT series it is made on; give dicom=FOLDER")
+
+
+@settings_group
+class EnsembleSettings:
+    """`hngtv ensemble`: runs of several folds as one model."""
+
+    runs: Path
+    arm: str | None
+    out: Path
+    flip_axes: tuple[Literal["x", "y", "z"], ...] | None
+    thresholds: tuple[Share, ...]
+    min_component_ml: tuple[NonNegative, ...]
+    min_component_suv: tuple[NonNegative, ...]
+    min_gain: NonNegative
+    review_share: Share
+    low_dice: Share
+    n_threads: Annotated[int, Field(ge=0)]
 
 
 @settings_group

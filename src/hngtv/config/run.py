@@ -162,6 +162,10 @@ class InferenceSettings:
     threshold: Share
     min_component_ml: NonNegative
     min_gtvp_share: Share
+    min_component_suv: NonNegative = 0.0
+    temperature: Positive = 1.0
+    logit_shift: float = 0.0
+    review_below: Share = 0.0
 
 
 @settings_group

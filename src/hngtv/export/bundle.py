@@ -14,8 +14,9 @@ from hngtv.cases.manifest import FolderLayout, RawCase, load_cases
 from hngtv.errors import CasesFailedError, InputError
 from hngtv.export.card import channel_names
 from hngtv.export.package import Package, copy_package, open_model
+from hngtv.model import Model
 from hngtv.run_folder import installed_versions, make_folder, read_json, write_json, write_text
-from hngtv.two_stage import Model, Prediction, predict_case, write_prediction
+from hngtv.two_stage import Prediction, predict_case, write_prediction
 
 HERE = "hngtv.export.bundle"
 CONFIG: dict[str, Any] = {
@@ -63,7 +64,7 @@ class TwoStagePipeline:
     @property
     def fine(self) -> nn.Module:
         """The segmenting network: (N, C, X, Y, Z) windowed to logits (N, classes, X, Y, Z)."""
-        return self.model.fine
+        return self.model.fine[0]
 
     def list_cases(self, folder: str) -> list[dict[str, RawCase]]:
         """The cases of a folder or a `cases.csv`, as items of a MONAI dataset."""
@@ -102,7 +103,16 @@ class CaseEvaluator:
 
 
 def write_bundle(package: Package, model: Model, folder: Path) -> None:
-    """Write the bundle of a package into a folder made for it."""
+    """Write the bundle of a package into a folder made for it.
+
+    Raises:
+        InputError: The package is an ensemble, and a bundle names one network.
+    """
+    if len(model.fine) > 1:
+        raise InputError(
+            f"formats=bundle names one segmenting network, this ensemble has {len(model.fine)}; "
+            "export one of its runs, or the package alone"
+        )
     copy_package(package, folder / "models")
     write_json(folder / "configs" / "inference.json", CONFIG)
     write_json(folder / "configs" / "metadata.json", _metadata(package, model))

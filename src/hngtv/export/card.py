@@ -5,47 +5,61 @@ Cohort, centres and counts are named; no patient and no folder of the machine th
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hngtv.cases.manifest import RawCase, read_manifest
-from hngtv.config import RunSettings, plain
+from hngtv.config import RunSettings, parse_settings, plain
 from hngtv.localise.roi_table import read_rois
 from hngtv.metrics.score import classes_present
+from hngtv.model import Model
 from hngtv.networks.build import count_parameters
 from hngtv.report.scores import read_scores
 from hngtv.run_folder import RunFolder, read_json, write_text
-from hngtv.two_stage import Model
 
 UNKNOWN_CENTRE = "centre not given"
 SYNTHETIC = {"phantom": "drawn phantoms, no patients", "sts_long": "lesions of patients in drawn bodies"}
 """Cohorts that are drawn, or in part, by `data.name`."""
 
 
-def describe_run(run: RunFolder, settings: RunSettings, cohort: str | None) -> dict[str, Any]:
-    """Plain facts about a finished run: cases, budget, training, held-out scores and versions."""
-    cases = read_manifest(run.root / "cases.csv")
-    tested = _tested(run, cases, settings.fold)
-    seen = {roi.case_id for roi in read_rois(run.rois)} - tested
-    records = [read_json(path) for path in sorted(run.root.glob("*/**/training.json"))]
-    made_with = read_json(run.provenance) if run.provenance.is_file() else {}
+def describe_runs(runs: Sequence[RunFolder], cohort: str | None) -> dict[str, Any]:
+    """Plain facts about a finished run, or several of one arm: cases, budget, training, held-out scores, versions."""
+    settings = [parse_settings(RunSettings, read_json(run.settings)) for run in runs]
+    first = settings[0]
+    cases = {case.case_id: case for run in runs for case in read_manifest(run.root / "cases.csv")}
+    tested_of = [_tested(run, [*cases.values()], own.fold) for run, own in zip(runs, settings, strict=True)]
+    seen = {
+        roi.case_id
+        for run, tested in zip(runs, tested_of, strict=True)
+        for roi in read_rois(run.rois)
+        if roi.case_id not in tested
+    }
+    tested = set().union(*tested_of)
+    records = [read_json(path) for run in runs for path in sorted(run.root.glob("*/**/training.json"))]
+    made_with = read_json(runs[0].provenance) if runs[0].provenance.is_file() else {}
     return {
-        "cohort": cohort or settings.data.name,
-        "synthetic": SYNTHETIC.get(settings.data.name, ""),
-        "arm": settings.arm,
-        "fold": settings.fold,
-        "seed": settings.seed,
-        "trained_on": {"n_cases": len(seen), "centres": _centres([c for c in cases if c.case_id in seen])},
-        "held_out": {"n_cases": len(tested), "centres": _centres([c for c in cases if c.case_id in tested])},
-        "budget": plain(settings.budget),
+        "cohort": cohort or first.data.name,
+        "synthetic": SYNTHETIC.get(first.data.name, ""),
+        "arm": first.arm,
+        "fold": _each(own.fold for own in settings),
+        "seed": _each(own.seed for own in settings),
+        "n_runs": len(runs),
+        "trained_on": {"n_cases": len(seen), "centres": _centres([cases[case_id] for case_id in sorted(seen)])},
+        "held_out": {"n_cases": len(tested), "centres": _centres([cases[case_id] for case_id in sorted(tested)])},
+        "budget": plain(first.budget),
         "steps": sum(record["steps"] for record in records),
         "processor_s": round(sum(record["cpu_s"] for record in records), 1),
-        "scores": _mean_scores(run),
+        "scores": _mean_scores(runs),
         "versions": made_with.get("versions", {}),
         "git": made_with.get("git"),
         "trained": made_with.get("started"),
     }
+
+
+def _each(values: Iterable[int | str]) -> str:
+    """The different values, in their order."""
+    return ", ".join(str(value) for value in dict.fromkeys(values))
 
 
 def write_card(path: Path, facts: dict[str, Any], model: Model, class_names: Sequence[str]) -> None:
@@ -72,9 +86,9 @@ def _centres(cases: Sequence[RawCase]) -> dict[str, int]:
     return dict(sorted(Counter(case.centre or UNKNOWN_CENTRE for case in cases).items()))
 
 
-def _mean_scores(run: RunFolder) -> list[dict[str, Any]]:
+def _mean_scores(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     """Mean Dice and median HD95 of each class that occurs, over the held-out cases; none without scores."""
-    rows = read_scores(run.scores) if run.scores.is_file() else []
+    rows = [row for run in runs if run.scores.is_file() for row in read_scores(run.scores)]
     result = []
     for name in classes_present(rows):
         of_class = [row for row in rows if row.class_name == name]
@@ -132,15 +146,16 @@ def _training(facts: dict[str, Any], model: Model) -> list[str]:
     trained = facts["trained_on"]
     synthetic = f" ({facts['synthetic']})" if facts["synthetic"] else ""
     budget = facts["budget"]
+    each = " for each run" if facts["n_runs"] > 1 else ""
     given = f"{budget['steps']} steps" if budget["steps"] else f"{budget['cpu_s']:g} processor seconds"
-    parameters = ", ".join(f"{count_parameters(network):,}" for network in (*model.coarse, model.fine))
+    parameters = ", ".join(f"{count_parameters(network):,}" for network in (*model.coarse, *model.fine))
     return [
         "## Training",
         "",
         f"- Cohort: {facts['cohort']}{synthetic}, {trained['n_cases']} cases: {_listed(trained['centres'])}.",
         f"- Arm {facts['arm']}, localiser {model.settings.localiser.name}, network {model.settings.network.name}, "
         f"fold {facts['fold']}, seed {facts['seed']}.",
-        f"- Budget of all stages together: {given}; used {facts['steps']} steps, "
+        f"- Budget of all stages together{each}: {given}; used {facts['steps']} steps, "
         f"{facts['processor_s']:g} processor seconds.",
         f"- Parameters of each network, stage 1 first: {parameters}.",
         f"- Made with: {', '.join(f'{name} {version}' for name, version in facts['versions'].items())}.",
@@ -154,7 +169,7 @@ def _scores(facts: dict[str, Any]) -> list[str]:
     return [
         "## Scores on held-out cases",
         "",
-        f"{held_out['n_cases']} cases that it was not trained on: {_listed(held_out['centres'])}.",
+        f"{held_out['n_cases']} cases, {_not_seen(facts)}: {_listed(held_out['centres'])}.",
         "",
         "| class | cases | mean Dice | median HD95 (mm) |",
         "| --- | --- | --- | --- |",
@@ -164,6 +179,33 @@ def _scores(facts: dict[str, Any]) -> list[str]:
         ),
         "",
         "Empty masks and missing predictions are counted, as `hngtv.metrics.score` says.",
+        *_last_steps(facts),
+    ]
+
+
+def _not_seen(facts: dict[str, Any]) -> str:
+    if facts["n_runs"] == 1:
+        return "that it was not trained on"
+    return (
+        f"each predicted by the runs of its own fold alone, which were not trained on it; all {facts['n_runs']} runs "
+        "together have seen every case, so there are no scores of the ensemble as a whole"
+    )
+
+
+def _last_steps(facts: dict[str, Any]) -> list[str]:
+    """What post-processing, calibration and the rule for review did, where an ensemble chose them."""
+    own = facts["ensemble"]
+    if own is None:
+        return []
+    low = f"{own['n_low_flagged']} of the {own['n_low']} with a Dice below {own['low_dice']:g}"
+    return [
+        "",
+        "Post-processing, calibration and the rule for review were chosen on these cases; judged fold by fold, "
+        "each case by what the other folds chose:",
+        "",
+        f"- Dice of all tumour {own['dice_before']:.3f} before, {own['dice']:.3f} after post-processing.",
+        f"- Calibration error {own['calibration_error_before']:.3f} before, {own['calibration_error']:.3f} after.",
+        f"- Flagged for review: {own['n_flagged']} of {own['n_cases']}, among them {low}.",
     ]
 
 

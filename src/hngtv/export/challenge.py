@@ -10,8 +10,9 @@ from typing import Any
 
 from hngtv.cases.manifest import RawCase
 from hngtv.errors import InputError
+from hngtv.model import Model
 from hngtv.run_folder import atomic_path, read_json, write_json
-from hngtv.two_stage import Model, Prediction, predict_case
+from hngtv.two_stage import Prediction, predict_case
 from hngtv.volume.nifti import write_labels_like
 
 MEMORY_GB = 16.0

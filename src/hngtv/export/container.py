@@ -12,8 +12,8 @@ from pathlib import Path
 from hngtv.config import OwnNetworkSettings
 from hngtv.errors import InputError
 from hngtv.export.package import Package, copy_package
+from hngtv.model import Model
 from hngtv.run_folder import write_text
-from hngtv.two_stage import Model
 
 REQUIREMENTS = (
     "filelock", "hydra-core", "monai", "nibabel", "numpy", "omegaconf", "pydantic", "safetensors", "scipy", "SimpleITK",

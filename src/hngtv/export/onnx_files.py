@@ -26,13 +26,13 @@ from hngtv.errors import InputError
 from hngtv.export.card import channel_names
 from hngtv.export.package import networks_of
 from hngtv.localise.truth import target_box
+from hngtv.model import Model
 from hngtv.networks.blocks import pad_to
 from hngtv.networks.convolution import plain_copy
 from hngtv.networks.slice_network import SliceNetwork
 from hngtv.networks.slices import enlarge
 from hngtv.networks.sononet import MIN_SIDE, SonoNet
 from hngtv.run_folder import write_json
-from hngtv.two_stage import Model
 from hngtv.volume.box import Box
 
 TOLERANCE = 1e-4
@@ -82,7 +82,7 @@ class _Outputs(nn.Module):
 
 
 def write_onnx(model: Model, folder: Path) -> list[dict[str, Any]]:
-    """Write `coarse_0.onnx`, ..., `fine.onnx` and what is known of them, `onnx.json`, into a folder made for them.
+    """Write each of `networks_of` as NAME.onnx and what is known of them, `onnx.json`, into a folder made for them.
 
     Returns:
         The entries of `onnx.json`.
@@ -229,7 +229,7 @@ def _samples(model: Model, name: str, images: CheckedImages) -> dict[str, Tensor
     settings, data = model.settings, model.settings.data
     generator = torch.Generator().manual_seed(0)
     localiser = settings.localiser
-    if name == "fine":
+    if name.startswith("fine"):
         around = target_box(images.target, images.ct.grid) if images.target is not None else None
         around = around or images.ct.grid.bounds()
         window_mm = np.multiply(model.window_voxels, data.spacing_mm)
@@ -245,9 +245,9 @@ def _samples(model: Model, name: str, images: CheckedImages) -> dict[str, Tensor
     phantom = torch.from_numpy(window(np.stack([volume.ct, volume.pet]), settings.intensity))[None]
     random = torch.rand((1, settings.intensity.n_channels, *size), generator=generator) * 2 - 1
     samples = {"random": random, "phantom": phantom}
-    if isinstance(localiser, SliceLocaliser) and name != "fine":
+    if isinstance(localiser, SliceLocaliser) and name.startswith("coarse"):
         return {kind: enlarge(_some_slices(image), localiser.network.zoom) for kind, image in samples.items()}
-    if isinstance(model.fine, SliceNetwork) and name == "fine":
+    if isinstance(model.fine[0], SliceNetwork) and name.startswith("fine"):
         return {kind: _some_slices(image) for kind, image in samples.items()}
     return samples
 

@@ -16,13 +16,14 @@ from torch import nn
 
 from hngtv.cases.checks import LABELS
 from hngtv.config import RunSettings, TrainedLocaliser, parse_settings, plain
+from hngtv.ensemble.members import RECORD, load_ensemble, member_folders
 from hngtv.errors import InputError
-from hngtv.export.card import describe_run, write_card
+from hngtv.export.card import describe_runs, write_card
+from hngtv.model import Model, build_localiser, load_model
 from hngtv.networks.build import build_network, to_fast_layout
 from hngtv.run_folder import RunFolder, atomic_path, installed_versions, make_folder, read_json, write_json
-from hngtv.two_stage import Model, build_localiser, load_model
 
-FORMAT = 1
+FORMAT = 2
 """Raised when older code could not read a package any more."""
 CLASS_NAMES = ("background", "GTVp", "GTVn")
 FORMAT_FOLDERS = ("onnx", "bundle", "container")
@@ -64,42 +65,50 @@ class Package:
 
 
 def networks_of(model: Model) -> dict[str, nn.Module]:
-    """All networks that predict: `coarse_0`, `coarse_1` and so on, and `fine`."""
-    return {f"coarse_{number}": network for number, network in enumerate(model.coarse)} | {"fine": model.fine}
+    """All networks that predict: `coarse_0`, `coarse_1` and so on, then `fine`; of an ensemble `fine_0` and so on."""
+    coarse = {f"coarse_{number}": network for number, network in enumerate(model.coarse)}
+    return coarse | dict(zip(_fine_names(len(model.fine)), model.fine, strict=True))
 
 
-def write_package(run_dir: Path, out: Path, cohort: str | None = None) -> Package:
-    """Write the package of a finished run, in place of an earlier one.
+def _fine_names(n: int) -> list[str]:
+    return ["fine"] if n == 1 else [f"fine_{number}" for number in range(n)]
+
+
+def write_package(source: Path, out: Path, cohort: str | None = None) -> Package:
+    """Write the package of a finished run or an ensemble, in place of an earlier one.
 
     Args:
-        run_dir: Of a finished run.
+        source: Folder of a finished run or of an ensemble.
         out: A new or empty folder, or a package; what it held in `FORMAT_FOLDERS` is removed.
         cohort: What the card calls the training cases; None for the name in the data settings.
     Raises:
-        InputError: The run is not finished, or `out` holds something else.
+        InputError: The run is not finished, the ensemble is damaged, or `out` holds something else.
     """
     from safetensors.torch import save_file
 
-    model, run = load_model(run_dir), RunFolder(run_dir)
+    is_ensemble = (source / RECORD).is_file()
+    model = load_ensemble(source) if is_ensemble else load_model(source)
+    runs = member_folders(source) if is_ensemble else [RunFolder(source)]
     package = emptied(Package(out))
     for name, network in networks_of(model).items():
         tensors = {key: value.detach().clone().contiguous() for key, value in network.state_dict().items()}
         with atomic_path(package.weights(name)) as temporary:
             save_file(tensors, temporary)
             temporary.chmod(0o644)  # a container reads it as another user
-    n_classes = read_json(run.fine / "training.json")["n_classes"]
+    n_classes = read_json(runs[0].fine / "training.json")["n_classes"]
     write_json(
         package.model,
         {
             "digest": model.digest,
             "classes": CLASS_NAMES[:n_classes],
             "n_coarse": len(model.coarse),
+            "n_fine": len(model.fine),
             "coarse_threshold": model.coarse_threshold,
             "crop_voxels": model.window_voxels,
             "settings": plain(_without_places(model.settings)),
         },
     )
-    facts = describe_run(run, model.settings, cohort)
+    facts = describe_runs(runs, cohort) | {"ensemble": read_json(source / RECORD)["measured"] if is_ensemble else None}
     write_json(package.provenance, facts)
     write_card(package.card, facts, model, CLASS_NAMES[:n_classes])
     files = [package.model, package.provenance, *map(package.weights, networks_of(model))]
@@ -116,12 +125,14 @@ def copy_package(package: Package, folder: Path) -> None:
 
 
 def open_model(path: Path) -> Model:
-    """The model of a package or of a run folder.
+    """The model of a package, an ensemble or a run folder.
 
     Raises:
-        InputError: It is neither, or its files are missing, changed or damaged.
+        InputError: It is none of them, or its files are missing, changed or damaged.
     """
     package = Package(path)
+    if (path / RECORD).is_file():
+        return load_ensemble(path)
     if package.model.is_file() or package.is_whole:
         return load_package(package)
     return load_model(path)
@@ -149,8 +160,10 @@ def load_package(package: Package) -> Model:
         for number in range(record["n_coarse"])
         if isinstance(localiser, TrainedLocaliser)
     ]
-    fine = build_network(settings.network, n_channels, len(record["classes"]))
-    _fill(fine, package, "fine", files)
+    fine = tuple(
+        _fill(build_network(settings.network, n_channels, len(record["classes"])), package, name, files)
+        for name in _fine_names(record["n_fine"])
+    )
     x, y, z = record["crop_voxels"]
     return Model(settings, tuple(coarse), record["coarse_threshold"], fine, (x, y, z), record["digest"])
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize
+from scipy.special import expit, log_expit, logit
 
 from hngtv.errors import InputError
 from hngtv.run_folder import read_csv, write_csv
@@ -19,6 +21,8 @@ N_BINS = 20
 """Bins of equal width over [0, 1]. Source: our choice."""
 FLOOR = 1 / N_BINS
 """Probability below which a voxel counts neither for the curve nor for the error. Source: our choice."""
+CALIBRATION_BOUNDS = ((np.log(0.1), np.log(10.0)), (-4.0, 4.0))
+"""Between which the logarithm of a temperature and a shift are looked for. Source: our choice."""
 CALIBRATION_COLUMNS = ("case_id", "bin_low", "bin_high", "n_voxels", "probability_sum", "truth_sum")
 
 Counts = NDArray[np.float64]
@@ -88,6 +92,54 @@ def expected_calibration_error(counts: BinCounts) -> float:
 def overconfidence(counts: BinCounts) -> float:
     """Mean of (probability - share of tumour), from `FLOOR` on: positive where the network promises too much."""
     return _weighted(counts, absolute=False)
+
+
+LOGIT_EDGES = np.linspace(-8.0, 8.0, 161)
+"""Bins of logit for fitting a calibration; a tenth wide. Source: our choice."""
+
+
+def count_logits(probability: NDArray[np.floating], truth: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Voxels, and those of them that are tumour, in each bin of `LOGIT_EDGES`: (2, bin).
+
+    Args:
+        probability: Of tumour, in [0, 1], any shape; values below `FLOOR` are left out.
+        truth: Whether a voxel is tumour, same shape.
+    """
+    is_high = probability >= FLOOR
+    logits = np.clip(logit(probability[is_high].astype(np.float64)), LOGIT_EDGES[0], LOGIT_EDGES[-1])
+    return np.stack([np.histogram(part, LOGIT_EDGES)[0] for part in (logits, logits[truth[is_high]])])
+
+
+def fit_calibration(counts: Sequence[NDArray[np.int64]]) -> tuple[float, float]:
+    """Temperature and shift of the logit that make the truth likeliest; 1 and 0 without voxels of both kinds.
+
+    Networks that are trained on crops around tumours with a Dice loss call too much tumour, which a temperature alone
+    cannot mend; hence the shift. A voxel counts once, whichever case it is of, as in the calibration error.
+
+    Args:
+        counts: Of each case, see `count_logits`.
+    Source:
+        Platt 1999; with the shift 0 it is temperature scaling (Guo et al., ICML 2017). Over the voxels from `FLOOR` on.
+    """
+    n_all, n_tumour = np.sum([np.zeros((2, len(LOGIT_EDGES) - 1)), *counts], axis=0)
+    if n_tumour.sum() in (0, n_all.sum()):
+        return 1.0, 0.0
+    middles = (LOGIT_EDGES[1:] + LOGIT_EDGES[:-1]) / 2
+
+    def loss(values: NDArray[np.float64]) -> float:
+        logits = middles / np.exp(values[0]) + values[1]
+        lost = n_tumour * log_expit(logits) + (n_all - n_tumour) * log_expit(-logits)
+        return float(-lost.sum() / n_all.sum())
+
+    log_temperature, shift = optimize.fmin_l_bfgs_b(loss, [0.0, 0.0], approx_grad=True, bounds=CALIBRATION_BOUNDS)[0]
+    return float(np.exp(log_temperature)), float(shift)
+
+
+def calibrated(probability: NDArray[np.float32], temperature: float, shift: float) -> NDArray[np.float32]:
+    """Probability whose logit is divided by a temperature, then shifted; 0 and 1 stay; same shape."""
+    if temperature == 1 and shift == 0:
+        return probability
+    return expit(logit(probability) / np.float32(temperature) + np.float32(shift))
 
 
 def write_calibration(path: Path, counts: Mapping[str, BinCounts]) -> None:

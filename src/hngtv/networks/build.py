@@ -106,6 +106,25 @@ def predict_mean(
 
 
 @torch.inference_mode()
+def predict_flipped(
+    network: nn.Module, image: Tensor, settings: InferenceSettings, window_voxels: tuple[int, int, int]
+) -> Tensor:
+    """Class probabilities of one image as it is, and flipped along x, y and z, each flipped back.
+
+    Args:
+        network: In eval mode, on the device of `image`.
+        image: (C, X, Y, Z) float32, windowed.
+        settings: Whole volume or sliding window; its flips are not used.
+        window_voxels: Size of the sliding window.
+    Returns:
+        (4, classes, X, Y, Z) float32 in [0, 1].
+    """
+    ways: list[list[int]] = [[], *([dim] for dim in AXES.values())]
+    passes = [_forward(network, image[None].flip(dims), settings, window_voxels).flip(dims) for dims in ways]
+    return torch.cat(passes).float().softmax(dim=1)
+
+
+@torch.inference_mode()
 def predict_attention(
     network: SegmentationNetwork,
     image: Tensor,

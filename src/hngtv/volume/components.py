@@ -21,6 +21,15 @@ def remove_minor_components(mask: NDArray[np.bool_], min_share: float) -> NDArra
     return (sizes >= min_share * sizes.max())[labels] & mask
 
 
+def remove_cold_components(mask: NDArray[np.bool_], suv: NDArray[np.floating], min_suv: float) -> NDArray[np.bool_]:
+    """The mask without components (26 neighbours) whose hottest voxel is below `min_suv`; an empty mask stays empty."""
+    if min_suv <= 0 or not mask.any():
+        return mask
+    labels, sizes = _label(mask)
+    hottest = ndimage.maximum(suv, labels, np.arange(1, len(sizes)))
+    return np.concatenate([[False], hottest >= min_suv])[labels]
+
+
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The largest component (26 neighbours) of a mask; an empty mask stays empty."""
     labels, sizes = _label(mask)
