@@ -7,6 +7,7 @@ import pytest
 from hngtv.commands.compare import build_comparison
 from hngtv.localise.roi_table import read_rois, write_rois
 from hngtv.metrics.score import CaseScore
+from hngtv.report.failures import failure_rows, score_problem
 from hngtv.report.runs import Run, find_runs, read_run
 from hngtv.report.tables import (
     TABLE_COLUMNS,
@@ -14,8 +15,6 @@ from hngtv.report.tables import (
     box_cells,
     box_points,
     cost_cells,
-    failure_rows,
-    score_problem,
     shown_classes,
     table_rows,
 )

@@ -10,6 +10,7 @@ from hngtv.cases.manifest import RawCase
 from hngtv.cases.units import ct_fault, ct_window_note, intercept_fault, pet_fault, suv_notes
 from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
+from hngtv.volume.labels import LABEL_NAMES
 from hngtv.volume.nifti import Image, read_image
 
 OUTSIDE_CT_HU = -1024
@@ -34,7 +35,7 @@ COVERAGE_POINTS = 24
 """Points along each CT axis at which PET cover is looked up."""
 GRID_TOLERANCE_VOXELS = 0.1
 """Largest shift of a corner, in voxels, at which target and CT count as on one grid. Source: our choice."""
-LABELS = (0, 1, 2)
+LABELS = (0, *LABEL_NAMES)
 """Background, GTVp, GTVn."""
 
 

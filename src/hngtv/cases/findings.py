@@ -14,9 +14,9 @@ from hngtv.cases.checks import CheckedImages, covered_share
 from hngtv.cases.manifest import RawCase
 from hngtv.run_folder import write_csv
 from hngtv.volume.components import components
+from hngtv.volume.labels import LABEL_NAMES
 
 FINDINGS_NAME, FACTS_NAME = "findings.csv", "facts.csv"
-CLASSES = {"GTVp": 1, "GTVn": 2}
 Severity = Literal["error", "warning", "note"]
 FINDING_COLUMNS = ("case_id", "severity", "finding")
 
@@ -78,7 +78,7 @@ def measure_case(case: RawCase, images: CheckedImages, shift_mm: float | None = 
     ct, pet = images.ct, images.pet
     volumes: dict[str, float] = {}
     lesions: dict[str, list[float]] = {}
-    for name, label in CLASSES.items() if images.target is not None else ():
+    for label, name in LABEL_NAMES.items() if images.target is not None else ():
         mask = images.target == label
         volumes[name] = round(float(mask.sum()) * ct.grid.voxel_ml, 3)
         sizes = (int(voxels.sum()) * ct.grid.voxel_ml for _, voxels in components(mask))

@@ -29,15 +29,16 @@ import numpy.typing as npt
 from hngtv.errors import InputError
 from hngtv.metrics import lesions, overlap, surface
 from hngtv.volume.components import bounding_slices
+from hngtv.volume.labels import LABEL_NAMES
 
-CLASS_NAMES: tuple[str, ...] = ("GTVp", "GTVn", "GTV")
+CLASS_NAMES: tuple[str, ...] = (*LABEL_NAMES.values(), "GTV")
 """The classes that are scored; GTV is both labels together."""
 
 SURFACE_TOLERANCE_MM = 2.0
 """Tolerance of the surface Dice. Source: our choice."""
 
-_LABELS_OF_CLASS = {"GTVp": (1,), "GTVn": (2,), "GTV": (1, 2)}
-_LABELS = (0, 1, 2)
+_LABELS_OF_CLASS = {name: (label,) for label, name in LABEL_NAMES.items()} | {"GTV": tuple(LABEL_NAMES)}
+_LABELS = (0, *LABEL_NAMES)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from hngtv.cases.checks import CheckedImages, check_case
-from hngtv.cases.findings import CLASSES, measure_case
+from hngtv.cases.findings import measure_case
 from hngtv.cases.manifest import RawCase
 from hngtv.errors import InputError
 from hngtv.report.figures import ARM_COLOURS, new_figure, plain
 from hngtv.report.overlay import load_view
 from hngtv.report.viewer import render_viewer, viewer_case
 from hngtv.volume.grid import Grid
+from hngtv.volume.labels import LABEL_NAMES
 
 
 def cohort_rows(cases: Sequence[RawCase]) -> list[dict[str, Any]]:
@@ -39,7 +40,7 @@ def draw_volumes(rows: Sequence[dict[str, Any]]) -> Figure:
     """Volume of GTVp and GTVn of each case, a dot each, by centre; on a logarithmic axis, empty ones left out."""
     figure, axis = new_figure(3.2)
     centres = list(dict.fromkeys(row["centre"] for row in rows))
-    for place, name in enumerate(CLASSES):
+    for place, name in enumerate(LABEL_NAMES.values()):
         for centre, colour in zip(centres, ARM_COLOURS * len(centres), strict=False):
             volumes = [float(row[f"{name}_ml"]) for row in rows if row["centre"] == centre and row[f"{name}_ml"]]
             jitter = 0.5 * ((np.arange(len(volumes)) * 0.618) % 1 - 0.5)
@@ -48,8 +49,8 @@ def draw_volumes(rows: Sequence[dict[str, Any]]) -> Figure:
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda ml, _: f"{ml:g}"))
     axis.xaxis.set_minor_formatter(FuncFormatter(lambda ml, _: f"{ml:g}" if f"{ml:g}"[0] in "25" else ""))
-    axis.set_yticks(range(len(CLASSES)), list(CLASSES))
-    axis.set_ylim(len(CLASSES) - 0.4, -0.6)
+    axis.set_yticks(range(len(LABEL_NAMES)), list(LABEL_NAMES.values()))
+    axis.set_ylim(len(LABEL_NAMES) - 0.4, -0.6)
     axis.set_xlabel("volume [ml]", fontsize=9)
     figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4, title="centre", title_fontsize=8)
     return figure

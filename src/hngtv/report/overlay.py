@@ -23,6 +23,7 @@ from hngtv.report.scores import grid_difference, read_prediction
 from hngtv.volume.box import Box
 from hngtv.volume.components import bounding_slices
 from hngtv.volume.grid import Grid
+from hngtv.volume.labels import LABEL_NAMES
 from hngtv.volume.nifti import Image, read_image
 from hngtv.volume.resample import resample
 
@@ -36,7 +37,6 @@ MIN_VIEW_MM = 140.0
 """Source: our choice, about the width of a neck."""
 Extent = tuple[float, float, float, float]
 LineStyle = Literal["solid", "dashed"]
-LABEL_NAMES = {1: "GTVp", 2: "GTVn"}
 TRUTH_COLOURS = {1: "#00e5ff", 2: "#5dff7a"}
 PREDICTION_COLOURS = {1: "#ff3df2", 2: "#ffb000"}
 BOX_COLOUR = "#ffffff"

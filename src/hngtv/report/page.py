@@ -15,6 +15,7 @@ from hngtv.report.answer import MIN_CASES, answer_question, effect_rows
 from hngtv.report.attention import draw_history, load_history
 from hngtv.report.browse import outline_of, pick_cases, pick_contested, view_of
 from hngtv.report.challenges import find_rankings, ranked_arms
+from hngtv.report.failures import failure_rows, score_problem
 from hngtv.report.overlay import draw_case
 from hngtv.report.runs import Run, describe_arm
 from hngtv.report.stand_alone import package_version, policy_of
@@ -24,8 +25,6 @@ from hngtv.report.tables import (
     Comparison,
     box_points,
     count_fallbacks,
-    failure_rows,
-    score_problem,
 )
 from hngtv.report.terms import budget_text, unequal_terms
 from hngtv.report.viewer import templates, viewer_case

@@ -21,7 +21,6 @@ from hngtv.metrics.uptake import MTV_SHARE, PEAK_ML, measure_uptake
 from hngtv.report.figures import plain
 from hngtv.report.overlay import (
     CT_WINDOW_HU,
-    LABEL_NAMES,
     PET_WINDOW_SUV,
     PLANES,
     PREDICTION_COLOURS,
@@ -33,6 +32,7 @@ from hngtv.report.overlay import (
 )
 from hngtv.run_folder import atomic_path
 from hngtv.volume.components import components
+from hngtv.volume.labels import LABEL_NAMES
 
 A4_INCH = (8.27, 11.69)
 NOTICE = "For research use only. Not a medical device. Outlined automatically, not reviewed by a person."

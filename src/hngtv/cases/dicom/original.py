@@ -16,7 +16,6 @@ from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import as_ras, from_ras
 
-NAMES = {1: "GTVp", 2: "GTVn"}
 COLOURS = {1: (255, 0, 0), 2: (255, 176, 0)}
 """Red, green and blue of each label. Source: our choice."""
 RESEARCH_USE = "for research use, not a medical device"

@@ -11,10 +11,11 @@ from pydicom.uid import UID, RTStructureSetStorage
 
 from hngtv.cases.dicom.contours import trace
 from hngtv.cases.dicom.geometry import Slice, to_ras
-from hngtv.cases.dicom.original import COLOURS, NAMES, RESEARCH_USE, Maker, Original, date_and_time, new_object
+from hngtv.cases.dicom.original import COLOURS, RESEARCH_USE, Maker, Original, date_and_time, new_object
 from hngtv.cases.dicom.read import quiet_pydicom
 from hngtv.run_folder import atomic_path
 from hngtv.volume.grid import Grid
+from hngtv.volume.labels import LABEL_NAMES
 
 STUDY_COMPONENT = UID("1.2.840.10008.3.1.2.3.1")
 """The class by which an RTSTRUCT refers to a study. Source: DICOM PS3.3, C.8.8.5."""
@@ -43,8 +44,8 @@ def write_rtstruct(path: Path, labels: NDArray[np.uint8], grid: Grid, original: 
     new.FrameOfReferenceUID, new.PositionReferenceIndicator = original.frame, ""
     new.ReferencedFrameOfReferenceSequence = [_references(original)]
     new.StructureSetROISequence, new.ROIContourSequence, new.RTROIObservationsSequence = [], [], []
-    for number, label in enumerate((label for label in NAMES if (turned == label).any()), start=1):
-        roi = _item(ROINumber=number, ReferencedFrameOfReferenceUID=original.frame, ROIName=NAMES[label])
+    for number, label in enumerate((label for label in LABEL_NAMES if (turned == label).any()), start=1):
+        roi = _item(ROINumber=number, ReferencedFrameOfReferenceUID=original.frame, ROIName=LABEL_NAMES[label])
         roi.ROIGenerationAlgorithm, roi.ROIGenerationDescription = "AUTOMATIC", maker.description
         new.StructureSetROISequence.append(roi)
         contours = _contours(turned == label, original)

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 from pydicom.uid import SegmentationStorage, generate_uid
 
-from hngtv.cases.dicom.original import COLOURS, NAMES, RESEARCH_USE, SERIES_NUMBERS, Maker, Original
+from hngtv.cases.dicom.original import COLOURS, RESEARCH_USE, SERIES_NUMBERS, Maker, Original
 from hngtv.cases.dicom.read import quiet_pydicom, text_of
 from hngtv.errors import InputError
 from hngtv.run_folder import atomic_path
 from hngtv.volume.grid import Grid
+from hngtv.volume.labels import LABEL_NAMES
 
 TYPES = {1: codes.SCT.NeoplasmPrimary, 2: codes.SCT.NeoplasmSecondary}
 """What each label is. Source: DICOM PS3.16, context group 7159."""
@@ -36,9 +37,9 @@ def write_seg(path: Path, labels: NDArray[np.uint8], grid: Grid, original: Origi
     """
     turned = original.turned(labels, grid)
     numbered, segments = np.zeros_like(turned), []
-    for number, label in enumerate((label for label in NAMES if (turned == label).any()), start=1):
+    for number, label in enumerate((label for label in LABEL_NAMES if (turned == label).any()), start=1):
         numbered[turned == label] = number
-        segments.append(_segment(number, NAMES[label], label, maker))
+        segments.append(_segment(number, LABEL_NAMES[label], label, maker))
     _write(path, numbered, SegmentationTypeValues.BINARY, segments, original, maker)
 
 
