@@ -1,8 +1,10 @@
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from hngtv.cases.manifest import RawCase
 from hngtv.localise.roi_table import Roi
@@ -78,3 +80,11 @@ def test_it_is_one_page_of_a4(case: RawCase, tmp_path: Path) -> None:
     assert written.startswith(b"%PDF-")
     assert b"/Count 1" in written
     assert b"/MediaBox [ 0 0 595.44 841.68 ]" in written
+
+
+def test_letters_and_places_of_the_slices_do_not_touch(case: RawCase) -> None:
+    figure = draw_patient_page(case, mask_of(case), roi_of(case), FACTS)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for axis in figure.axes:
+        boxes = [text.get_window_extent(renderer) for text in axis.texts]
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))

@@ -190,8 +190,8 @@ def draw_slice(
     _annotate(
         axis,
         plane,
-        f"{plane}, {'xyz'[through]} = {_position_mm(view.ct.grid, through, index):.0f} mm"
-        + (f", {plain(layer)}" if layer in view.gates else ""),
+        f"{plane}\n{'xyz'[through]} = {_position_mm(view.ct.grid, through, index):.0f} mm"
+        + (f"\n{plain(layer)}" if layer in view.gates else ""),
         extent,
     )
 
@@ -292,7 +292,7 @@ def _draw_box(axis: Axes, view: CaseView, plane: str, index: int, region: tuple[
 
 
 def _annotate(axis: Axes, plane: str, text: str, extent: Extent) -> None:
-    """Orientation letters, the slice's place and a scale bar."""
+    """Orientation letters, the slice's place, in short lines beside the upper letter, and a scale bar."""
     across, up, _ = PLANES[plane]
     left, right = SIDES[across]
     top, bottom = SIDES[up]

@@ -139,8 +139,6 @@ def _draw_axials(figure: Figure, place: SubplotSpec, view: CaseView) -> None:
     for column, index in enumerate(_axial_indices(view)):
         axis = figure.add_subplot(grid[0, column])
         draw_slice(axis, view, "axial", index, region, "pet")
-        for letter in [text for text in axis.texts if text.get_text() == "A"]:
-            letter.remove()  # in so small a picture it would lie on the slice's place
 
 
 def _axial_indices(view: CaseView) -> list[int]:
