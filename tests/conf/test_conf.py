@@ -31,6 +31,7 @@ NEEDED = {
     "phantom": ["out=cases"],
     "embed": ["out=long", "data.root=cases"],
     "predict": ["model=run", "out=masks", "cases=cases"],
+    "ensemble": ["runs=runs", "out=ensemble"],
     "evaluate": ["predictions=masks", "targets=cases"],
     "compare": ["runs=runs"],
     "localise": ["run_dir=out", "data.root=cases"],

@@ -11,23 +11,23 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from hngtv.cases.manifest import RawCase
-
+Item = TypeVar("Item")
+"""A case, or what is to be done with one."""
 Result = TypeVar("Result")
 
 
 def map_cases(
-    work: Callable[[RawCase], Result],
-    cases: Sequence[RawCase],
+    work: Callable[[Item], Result],
+    cases: Sequence[Item],
     n_workers: int,
-    killed: Callable[[RawCase], Result],
+    killed: Callable[[Item], Result],
     doing: str,
-) -> Iterator[tuple[RawCase, Result]]:
+) -> Iterator[tuple[Item, Result]]:
     """Do something with each case, here or in worker processes, with a progress bar on a terminal.
 
     Args:
         work: Can be pickled, and answers what is small: results wait here for the last case.
-        cases: Each with its own id.
+        cases: Can be pickled.
         n_workers: Processes at work; 0 or 1 works in this one.
         killed: What a case gets whose worker was killed, most likely for lack of memory.
         doing: A word before the bar.

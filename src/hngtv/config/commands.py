@@ -143,6 +143,7 @@ class PredictSettings:
     formats: Annotated[tuple[Literal["nifti", "rtstruct", "seg", "pdf"], ...], BeforeValidator(_split)] = ("nifti",)
     probability: bool = False
     uncertainty: bool = False
+    n_workers: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
         given = [self.ct, self.cases, self.dicom]
