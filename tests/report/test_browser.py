@@ -45,6 +45,10 @@ def test_page_opens_without_error_request_or_overflow_and_its_slider_moves(
     page.on("request", lambda request: requests.append(request.url))
     page.goto(report.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    n_wide = page.evaluate(
+        "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
+    )
+    assert width < 1280 or n_wide == 0
     viewer = page.locator(".viewer").first
     shown = viewer.locator(".slice.on figcaption")
     before = shown.text_content()

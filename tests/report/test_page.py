@@ -16,7 +16,7 @@ from hngtv.report.tables import Comparison
 from hngtv.report.words import format_count, format_interval, format_number, format_signed
 from tests.conftest import write_fake_run
 
-VOID_TAGS = {"meta", "img", "br", "input"}
+VOID_TAGS = {"meta", "img", "br", "wbr", "input"}
 
 
 def page_of(comparison: Comparison) -> str:

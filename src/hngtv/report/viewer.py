@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from hngtv.report.overlay import CT_WINDOW_HU, PET_WINDOW_SUV, CaseView, central_voxel, view_region
-from hngtv.report.words import format_count, format_number, format_p_cell, format_signed
+from hngtv.report.words import format_count, format_name, format_number, format_p_cell, format_signed
 from hngtv.volume.box import Box
 from hngtv.volume.grid import Grid
 from hngtv.volume.nifti import Image
@@ -67,6 +67,7 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": format_number, "signed": format_signed, "count": format_count, "p": format_p_cell}
+    environment.filters["name"] = format_name
     return environment
 
 

@@ -1,6 +1,7 @@
 """Numbers in words, for the answer and for the tables of the page."""
 
 import numpy as np
+from markupsafe import Markup, escape
 
 NO_NUMBER = "\N{EN DASH}"
 Number = float | str | None
@@ -22,9 +23,14 @@ def format_count(value: Number) -> str:
     return f"{int(text):,}" if text.isdigit() else text
 
 
-def format_interval(low: Number, high: Number, sign: str = "") -> str:
-    ends = [format_number(end, sign=sign) for end in (low, high)]
+def format_interval(low: Number, high: Number, sign: str = "", digits: int = 3) -> str:
+    ends = [format_number(end, digits, sign) for end in (low, high)]
     return "no interval" if NO_NUMBER in ends else " to ".join(ends)
+
+
+def format_name(name: str) -> Markup:
+    """A name as HTML that may go on in the next line after each underscore, where its cell is narrow."""
+    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def format_p(p: float) -> str:
