@@ -11,8 +11,11 @@ from hngtv.metrics.calibration import (
     N_BINS,
     BinCounts,
     add_counts,
+    calibrated,
     count_bins,
+    count_logits,
     expected_calibration_error,
+    fit_calibration,
     overconfidence,
     read_calibration,
     reliability,
@@ -83,3 +86,36 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path.write_text("".join([lines[0], "a,0,0.05,x,0,0\n"]))
     with pytest.raises(InputError, match="line 2"):
         read_calibration(path)
+
+
+def miscalibrated(temperature: float, shift: float, n: int = 200_000) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of a network that is off by a temperature and a shift, and the truth that was drawn."""
+    rng = np.random.default_rng(5)
+    honest = rng.normal(0, 2, n)
+    truth = rng.random(n) < 1 / (1 + np.exp(-honest))
+    return (1 / (1 + np.exp(-(honest - shift) * temperature))).astype(np.float32), truth
+
+
+@pytest.mark.parametrize(("temperature", "shift"), [(2.0, 0.0), (0.5, 0.0), (1.5, -0.8), (1.0, 0.6)])
+def test_calibration_finds_what_a_network_is_off_by(temperature: float, shift: float) -> None:
+    probability, truth = miscalibrated(temperature, shift)
+    found = fit_calibration([count_logits(probability, truth)])
+    assert found == pytest.approx((temperature, shift), abs=0.06)
+    after = expected_calibration_error(count_bins(calibrated(probability, *found), truth))
+    assert after < 0.01
+    assert after < expected_calibration_error(count_bins(probability, truth))
+
+
+def test_nothing_to_calibrate_by_changes_nothing() -> None:
+    all_tumour = count_logits(np.full(9, 0.7), np.ones(9, bool))
+    nothing = count_logits(np.zeros(9), np.zeros(9, bool))
+    assert fit_calibration([]) == fit_calibration([all_tumour]) == fit_calibration([nothing]) == (1.0, 0.0)
+
+
+def test_certainty_stays_and_order_stays() -> None:
+    probability = np.array([0, 0.1, 0.5, 0.9, 1], np.float32)
+    found = calibrated(probability, 2.0, -0.5)
+    assert found.dtype == np.float32
+    assert (found[0], found[-1]) == (0, 1)
+    assert (np.diff(found) > 0).all()
+    assert calibrated(probability, 1.0, 0.0) is probability

@@ -6,6 +6,7 @@ from hngtv.volume.components import (
     bounding_slices,
     components,
     largest_component,
+    remove_cold_components,
     remove_minor_components,
     remove_small_components,
 )
@@ -76,3 +77,16 @@ def test_each_component_has_its_slices() -> None:
         (slice(6, 9), slice(6, 9), slice(6, 9)),
     ]
     assert components(np.zeros((3, 3, 3), dtype=bool)) == []
+
+
+def test_components_without_a_hot_voxel_are_removed() -> None:
+    mask = np.zeros((10, 6, 6), dtype=bool)
+    mask[1:3, 1:3, 1:3] = mask[6:8, 1:3, 1:3] = True
+    suv = np.ones(mask.shape, np.float32)
+    suv[1, 1, 1] = 4
+    kept = remove_cold_components(mask, suv, 3.0)
+    assert kept[:5].sum() == 8
+    assert not kept[5:].any()
+    assert not remove_cold_components(mask, suv, 5.0).any()
+    assert remove_cold_components(mask, suv, 0) is mask
+    assert not remove_cold_components(np.zeros_like(mask), suv, 3.0).any()

@@ -50,7 +50,9 @@ def _walk(folder: RunFolder, settings: LocaliseSettings) -> list[str]:
     from hngtv.cases.prepare import prepare_cohort
     from hngtv.localisation import LocalisedCase, judge_fold, split_folds
     from hngtv.training.logger import open_logger
+    from hngtv.training.machine import check_machine
 
+    check_machine(settings)
     if settings.trainer.n_threads:
         torch.set_num_threads(settings.trainer.n_threads)
     cases, prepared, failures = prepare_cohort(settings.data, settings.work_dir)
