@@ -47,6 +47,9 @@ def away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         del os.environ[name]
 
 
+KEY = "x" * 40
+
+
 def open_in(root: Path, **changes: Any) -> Any:
     plain: dict[str, Any] = {"name": "wandb", "mode": "offline", "project": "tests"}
     settings = LoggerSettings(**(plain | changes))
@@ -137,6 +140,32 @@ def test_online_without_an_account_goes_on_offline(
         pass
     assert modes == ["offline"]
     assert "no API key" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "wanted"),
+    [
+        ("auto", "", "offline"),
+        ("auto", "x" * 40, "online"),
+        ("offline", "x" * 40, "offline"),
+        ("online", "x" * 40, "online"),
+    ],
+)
+def test_it_is_online_where_a_key_is_set_and_says_so(
+    mode: str,
+    key: str,
+    wanted: str,
+    away_from_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    modes = []
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setattr(wandb, "init", lambda **arguments: modes.append(arguments["mode"]) or BrokenRun())
+    with open_in(away_from_home, mode=mode):
+        pass
+    assert modes == [wanted]
+    assert ("are sent; logger.mode=offline keeps them here" in caplog.text) == (mode == "auto" and bool(key))
 
 
 def test_online_that_fails_is_tried_offline(away_from_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

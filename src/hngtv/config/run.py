@@ -173,7 +173,7 @@ class LoggerSettings:
     """Where curves go beside the CSV file, which is always written."""
 
     name: Literal["csv", "tensorboard", "wandb"]
-    mode: Literal["offline", "online"] = "offline"
+    mode: Literal["auto", "offline", "online"] = "auto"
     project: str = "hngtv"
 
 

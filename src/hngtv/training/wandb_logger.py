@@ -1,4 +1,4 @@
-"""Weights & Biases: offline by default, silent, and never in the way of a run."""
+"""Weights & Biases: offline unless its key is set, silent, and never in the way of a run."""
 
 import logging
 import netrc
@@ -75,6 +75,13 @@ def start_wandb(
         os.environ[variable] = str(folder / "wandb")
     os.environ["WANDB_SILENT"] = "true"
     mode = settings.mode
+    if mode == "auto":
+        mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
+        if mode == "online":
+            log.warning(
+                "W&B: WANDB_API_KEY is set, so curves, scores and pictures of cases are sent; logger.mode=offline keeps "
+                "them here"
+            )
     if mode == "online" and not _has_account():
         log.warning("W&B: no API key found, so this run is kept offline; wandb sync sends it later")
         mode = "offline"
