@@ -79,8 +79,8 @@ def start_wandb(
         mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
         if mode == "online":
             log.warning(
-                "W&B: WANDB_API_KEY is set, so curves, scores and pictures of cases are sent; logger.mode=offline keeps "
-                "them here"
+                "W&B: WANDB_API_KEY is set, so curves, scores and pictures of cases are sent; "
+                "logger.mode=offline keeps them here"
             )
     if mode == "online" and not _has_account():
         log.warning("W&B: no API key found, so this run is kept offline; wandb sync sends it later")
