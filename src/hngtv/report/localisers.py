@@ -28,6 +28,10 @@ ENOUGH_PATIENTS = 0.99
 """Share of patients whose whole tumour a margin must hold to be enough. Source: our choice."""
 
 
+COLOURS = (*ARM_COLOURS, "#000000", "#8c564b", "#9a9a00", "#b0c4de")
+"""One for each localiser that we have. Source: those of the arms, and four of our choice."""
+
+
 def localiser_rows(cases: Sequence[LocalisedCase], margin_mm: float) -> list[dict[str, Any]]:
     """Rows of the table, with the columns `LOCALISER_COLUMNS`, in the order of the localisers; undisturbed scans."""
     cases = [case for case in cases if not case.disturbance]
@@ -125,7 +129,7 @@ def draw_localisers(
     for number, (axis, title) in enumerate(zip(axes, titles, strict=True)):
         for place, (name, own) in enumerate(cases_of.items()):
             *shares, at_margin = [100 * share_held(own, number, mm) for mm in (*MARGINS_MM, margins[name])]
-            style = {"color": ARM_COLOURS[place % len(ARM_COLOURS)], "linestyle": "-" if name in learned else "--"}
+            style = {"color": COLOURS[place % len(COLOURS)], "linestyle": "-" if name in learned else "--"}
             axis.plot(volumes[name][:-1], shares, linewidth=2 if name in learned else 1.2, label=plain(name), **style)
             axis.scatter(volumes[name][-1], at_margin, s=32, color=style["color"], zorder=3, clip_on=False)
         axis.set_xscale("log")
