@@ -25,73 +25,105 @@ def features(spatial_dims: int = 3, n: int = 2) -> tuple[torch.Tensor, torch.Ten
     return skip.requires_grad_(), gating.requires_grad_()
 
 
-def weights_of(gate: AttentionGate) -> dict[str, NDArray]:
-    """Weights of 1 x 1 x 1 convolutions as matrices, and biases."""
-    state = {name: value.detach().numpy() for name, value in gate.state_dict().items()}
-    return {name: value.reshape(value.shape[:2]) if value.ndim > 1 else value for name, value in state.items()}
+Size = tuple[int, ...]
+GRIDS: list[tuple[Size, Size, Size]] = [
+    ((2, 2), (6, 4), (3, 2)),
+    ((2, 1), (6, 3), (3, 3)),
+    ((2, 2), (7, 4), (4, 2)),
+    ((2, 2, 2), (4, 4, 4), (2, 2, 2)),
+    ((2, 2, 1), (6, 4, 3), (3, 2, 3)),
+    ((2, 2, 1), (7, 5, 3), (4, 3, 3)),
+]
+"""Stride, grid of the skip and grid of the gating features; odd sides are those of a pooling that rounds up."""
 
 
-def halved(values: NDArray) -> NDArray:
-    """Linear interpolation to half the sides: the mean of 2 x 2 (x 2) voxels."""
-    for axis in range(2, values.ndim):
-        pairs = np.moveaxis(values, axis, -1)
-        values = np.moveaxis((pairs[..., ::2] + pairs[..., 1::2]) / 2, -1, axis)
+def resized(values: NDArray, size: Size) -> NDArray:
+    """Linear interpolation of (N, C, ...), corners not aligned, one axis after the other; the edge is repeated."""
+    for axis, (old, new) in enumerate(zip(values.shape[2:], size, strict=True), start=2):
+        weights = np.zeros((new, old))
+        for i in range(new):
+            place = max((i + 0.5) * old / new - 0.5, 0)
+            lower = int(place)
+            weights[i, lower] += 1 - (place - lower)
+            weights[i, min(lower + 1, old - 1)] += place - lower
+        values = np.moveaxis(np.tensordot(values, weights, axes=(axis, 1)), -1, axis)
     return values
 
 
-def doubled(values: NDArray) -> NDArray:
-    """Linear interpolation to twice the sides, corners not aligned: weights 3/4 and 1/4, the edge repeated."""
-    for axis in range(2, values.ndim):
-        lines = np.moveaxis(values, axis, -1)
-        padded = np.concatenate([lines[..., :1], lines, lines[..., -1:]], axis=-1)
-        finer = np.empty((*lines.shape[:-1], 2 * lines.shape[-1]))
-        finer[..., ::2] = 0.75 * lines + 0.25 * padded[..., :-2]
-        finer[..., 1::2] = 0.75 * lines + 0.25 * padded[..., 2:]
-        values = np.moveaxis(finer, -1, axis)
-    return values
+def convolved(values: NDArray, weight: NDArray, bias: NDArray | None = None) -> NDArray:
+    """Convolution whose kernel (out, in, ...) is as large as its stride; what fills no kernel at the end is dropped."""
+    kernel = weight.shape[2:]
+    size = tuple(side // step for side, step in zip(values.shape[2:], kernel, strict=True))
+    total = np.zeros((len(values), len(weight), *size), dtype=np.result_type(values, weight))
+    for place in np.ndindex(*kernel):
+        seen = tuple(slice(p, p + n * step, step) for p, n, step in zip(place, size, kernel, strict=True))
+        total = total + np.einsum("fc,nc...->nf...", weight[(..., *place)], values[(..., *seen)])
+    return total if bias is None else total + per_channel(bias, values.ndim)
 
 
-def equations(skip: NDArray, gating: NDArray, w: dict[str, NDArray]) -> tuple[NDArray, NDArray]:
-    """alpha x and alpha of the paper's gate."""
-    x = halved(np.einsum("fc,nc...->nf...", w["theta.weight"], skip))
-    g = np.einsum("fc,nc...->nf...", w["phi.weight"], gating) + w["phi.bias"].reshape(1, -1, *[1] * (skip.ndim - 2))
-    q = np.einsum("fc,nc...->nf...", w["psi.weight"], np.maximum(x + g, 0)) + w["psi.bias"][0]
-    alpha = doubled(1 / (1 + np.exp(-q)))
-    return alpha * skip, alpha
+def per_channel(vector: NDArray, n_axes: int) -> NDArray:
+    return vector.reshape(1, -1, *[1] * (n_axes - 2))
 
 
-@pytest.mark.parametrize("spatial_dims", [2, 3])
-def test_forward_is_the_paper_s_equations(spatial_dims: int) -> None:
-    gate = seeded_gate(spatial_dims=spatial_dims)
-    skip, gating = features(spatial_dims)
+def equations(variant: Variant, v: dict[str, NDArray]) -> tuple[NDArray, NDArray]:
+    """What a gate gives, and alpha, from skip, gating and the gate's state; holds for complex numbers too.
+
+    q = psi^T ReLU(W_x^T x + W_g^T g + b_g) + b_psi, on the grid of g (paper) or of W_x^T x (reference), and alpha
+    = sigmoid(q) on the grid of x. The reference passes alpha x through a 1 x 1 x 1 convolution and batch normalisation
+    with its stored mean and variance.
+    """
+    skip, n_axes = v["skip"], v["skip"].ndim
+    x, g = convolved(skip, v["theta.weight"]), convolved(v["gating"], v["phi.weight"], v["phi.bias"])
+    size = (g if variant == "paper" else x).shape[2:]
+    summed = resized(x, size) + resized(g, size)
+    q = convolved(np.where(np.real(summed) > 0, summed, 0), v["psi.weight"], v["psi.bias"])
+    alpha = resized(1 / (1 + np.exp(-q)), skip.shape[2:])
+    weighted = alpha * skip
+    if variant == "reference":
+        mean, scale = v["output.1.running_mean"], v["output.1.weight"] / np.sqrt(v["output.1.running_var"] + 1e-5)
+        mixed = convolved(weighted, v["output.0.weight"], v["output.0.bias"])
+        weighted = (mixed - per_channel(mean, n_axes)) * per_channel(scale, n_axes)
+        weighted = weighted + per_channel(v["output.1.bias"], n_axes)
+    return weighted, alpha
+
+
+def any_gate(variant: Variant, stride: Size) -> AttentionGate:
+    """In eval mode, with all weights and stored statistics away from where they start."""
+    torch.manual_seed(0)
+    gate = AttentionGate(F_X, F_G, variant, "batch", len(stride), open_start=False, inner_channels=4, stride=stride)
+    with torch.no_grad():
+        for name, value in [*gate.named_parameters(), *gate.named_buffers()]:
+            if value.is_floating_point():
+                value.copy_(torch.rand_like(value) + 0.5 if name.endswith("running_var") else torch.randn_like(value))
+    return gate.double().eval()
+
+
+@pytest.mark.parametrize(("stride", "fine", "coarse"), GRIDS)
+@pytest.mark.parametrize("variant", ["paper", "reference"])
+def test_values_and_gradients_are_those_of_the_equations(
+    variant: Variant, stride: Size, fine: Size, coarse: Size
+) -> None:
+    """Derivatives of the equations by complex step: Im f(a + ih) / h, exact to rounding as nothing is subtracted."""
+    gate, generator = any_gate(variant, stride), torch.Generator().manual_seed(1)
+    skip = torch.randn(2, F_X, *fine, generator=generator, dtype=torch.float64).requires_grad_()
+    gating = torch.randn(2, F_G, *coarse, generator=generator, dtype=torch.float64).requires_grad_()
     weighted, alpha = gate(skip, gating)
-    wanted, wanted_alpha = equations(skip.detach().numpy(), gating.detach().numpy(), weights_of(gate))
-    np.testing.assert_allclose(alpha.detach().numpy(), wanted_alpha, atol=1e-12)
-    np.testing.assert_allclose(weighted.detach().numpy(), wanted, atol=1e-12)
+    weighted.square().sum().backward()
+    inputs = {"skip": skip, "gating": gating} | dict(gate.named_parameters())
+    values = {name: value.detach().numpy() for name, value in (inputs | dict(gate.named_buffers())).items()}
+    wanted, wanted_alpha = equations(variant, values)
+    np.testing.assert_allclose(alpha.detach().numpy(), wanted_alpha, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(weighted.detach().numpy(), wanted, rtol=1e-10, atol=1e-10)
 
-
-@pytest.mark.parametrize("spatial_dims", [2, 3])
-def test_gradients_are_those_of_the_equations(spatial_dims: int) -> None:
-    gate = seeded_gate(spatial_dims=spatial_dims)
-    skip, gating = features(spatial_dims, n=1)
-    gate(skip, gating)[0].square().sum().backward()
-    gradients = {"skip": skip.grad, "gating": gating.grad} | {n: p.grad for n, p in gate.named_parameters()}
-    values = {"skip": skip.detach().numpy(), "gating": gating.detach().numpy()} | weights_of(gate)
-
-    def loss() -> float:
-        return float((equations(values["skip"], values["gating"], values)[0] ** 2).sum())
-
-    for name, gradient in gradients.items():
-        assert gradient is not None
-        flat, found = values[name].reshape(-1), gradient.numpy().reshape(-1)
-        for place in np.linspace(0, flat.size - 1, min(flat.size, 6)).astype(int):
-            before, step = flat[place], 1e-5
-            flat[place] = before + step
-            upper = loss()
-            flat[place] = before - step
-            lower = loss()
-            flat[place] = before
-            assert found[place] == pytest.approx((upper - lower) / (2 * step), rel=1e-5, abs=1e-7), name
+    step = 1e-30
+    for name, value in inputs.items():
+        assert value.grad is not None
+        found, flat = value.grad.numpy().reshape(-1), values[name].reshape(-1)
+        for place in np.linspace(0, flat.size - 1, min(flat.size, 12)).astype(int):
+            moved = flat.astype(complex)
+            moved[place] += 1j * step
+            loss = (equations(variant, values | {name: moved.reshape(value.shape)})[0] ** 2).sum()
+            assert found[place] == pytest.approx(loss.imag / step, rel=1e-10, abs=1e-10), (name, place)
 
 
 @pytest.mark.parametrize(("variant", "spatial_dims"), [(v, d) for v in ("paper", "reference") for d in (2, 3)])
