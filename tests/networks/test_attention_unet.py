@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hngtv.networks.attention_gate import AttentionGate, Variant
 from hngtv.networks.attention_unet import AttentionUNet, DeepSupervision
 from hngtv.networks.build import count_parameters
+from hngtv.networks.output import NetworkOutput, SegmentationNetwork
 
 WIDTHS = (4, 8, 8)
 
@@ -52,9 +53,9 @@ def test_any_input_size_gives_logits_of_that_size(size: tuple[int, int, int]) ->
 @pytest.mark.parametrize("variant", ["paper", "reference"])
 def test_two_dimensions(variant: str) -> None:
     network = tiny_network(spatial_dims=2, variant=variant, n_gates=2)
-    logits, attention = network(torch.randn(2, 2, 12, 9), return_attention=True)
-    assert logits.shape == (2, 3, 12, 9)
-    assert attention["gate2"].shape == (2, 2, 6, 6)
+    output = network.run(torch.randn(2, 2, 12, 9))
+    assert output.logits.shape == (2, 3, 12, 9)
+    assert output.attention["gate2"].shape == (2, 2, 6, 6)
 
 
 def test_padding_does_not_reach_the_logits_of_a_fitting_size() -> None:
@@ -65,11 +66,45 @@ def test_padding_does_not_reach_the_logits_of_a_fitting_size() -> None:
 
 def test_every_skip_but_the_first_is_gated() -> None:
     network = tiny_network(widths=(4, 8, 8, 8))
-    attention = network(torch.randn(1, 2, 16, 16, 16), return_attention=True)[1]
+    attention = network.run(torch.randn(1, 2, 16, 16, 16)).attention
     assert {name: alpha.shape for name, alpha in attention.items()} == {
         "gate3": (1, 1, 4, 4, 4),
         "gate2": (1, 1, 8, 8, 8),
     }
+
+
+@pytest.mark.parametrize("strides", [None, [(2, 2, 1), 2, 2]])
+@pytest.mark.parametrize("size", [(37, 21, 50), (37, 21)])
+def test_returned_attention_lies_on_the_image(size: tuple[int, ...], strides: list[Any] | None) -> None:
+    if strides is not None and len(size) == 2:
+        strides = [(2, 1), 2, 2]
+    network = tiny_network(
+        spatial_dims=len(size), widths=(4, 8, 8, 8), strides=strides, n_gates=2, open_gates=False, variant="paper"
+    )
+    images = torch.randn(2, 2, *size)
+    logits, attention = network(images, return_attention=True)
+    assert logits.shape == (2, 3, *size)
+    assert {name: alpha.shape for name, alpha in attention.items()} == dict.fromkeys(("gate3", "gate2"), (2, 2, *size))
+    torch.testing.assert_close(attention, network.run(images).attention_like(images.shape[2:]))
+    for alpha in attention.values():
+        assert alpha.min() >= 0
+        assert alpha.max() <= 1
+        assert alpha.std() > 0
+
+
+def test_returned_attention_is_of_the_same_place_as_the_image() -> None:
+    """Maps of 10 voxels along x, each of 4, of which the image fills nine and a quarter."""
+    seen, ramp = torch.Size([40, 8, 8]), torch.linspace(0.05, 0.95, 10).reshape(1, 1, 10, 1, 1).expand(1, 1, 10, 2, 2)
+    logits = torch.zeros(1, 2, 37, 5, 8)
+
+    class Fixed(SegmentationNetwork):
+        def run(self, images: torch.Tensor) -> NetworkOutput:
+            return NetworkOutput(logits, (), {"gate": ramp}, seen)
+
+    alpha = Fixed()(torch.zeros(1, 1, 37, 5, 8), return_attention=True)[1]["gate"]
+    assert alpha.shape == (1, 1, 37, 5, 8)
+    centres = (torch.arange(37) + 0.5) / 40
+    torch.testing.assert_close(alpha[0, 0, :, 2, 3], centres.clamp(min=0.05))
 
 
 def test_attention_comes_out_as_values_that_carry_gradients() -> None:

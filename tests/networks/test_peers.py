@@ -126,7 +126,8 @@ def test_own_network_of_an_installed_package(tmp_path: Path, monkeypatch: pytest
     monkeypatch.syspath_prepend(tmp_path)
     logits, attention = own()(torch.randn(2, 2, 9, 5, 7), return_attention=True)
     assert logits.shape == (2, 3, 9, 5, 7)
-    assert attention["gate"].shape == (2, 1, 3, 2, 2)
+    assert attention["gate"].shape == (2, 1, 9, 5, 7)
+    assert own().run(torch.randn(2, 2, 9, 5, 7)).attention["gate"].shape == (2, 1, 3, 2, 2)
     with pytest.raises(InputError, match=r"expected one of the installed networks.*small.*got 'smal'"):
         own(entry_point="smal")
     with pytest.raises(InputError, match=r"own network small: my_networks:SmallNet fails .*TypeError.*widht"):

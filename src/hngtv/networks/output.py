@@ -40,7 +40,12 @@ class SegmentationNetwork(nn.Module, ABC):
         """The whole output of a forward pass of images (N, C, X, Y, Z); see `NetworkOutput`."""
 
     def forward(self, images: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """Logits (N, classes, X, Y, Z) of images (N, C, X, Y, Z); with `return_attention` also the alphas by name.
+        """Logits (N, classes, X, Y, Z) of images (N, C, X, Y, Z); with `return_attention` also the alphas.
+
+        Returns:
+            The logits; or these and a dict of name to alpha (N, n_maps, X, Y, Z) in [0, 1], resized to the image as in
+            `NetworkOutput.attention_like`. An attention gate's `n_maps` is `n_gates`. `run` gives alphas on their own
+            grids.
 
         Raises:
             ValueError: Attention is asked of a network that has none, or the images do not fit the network.
@@ -51,4 +56,4 @@ class SegmentationNetwork(nn.Module, ABC):
                 f"got return_attention=True, but this {type(self).__name__} returns no attention maps: "
                 "build an AttentionUNet with n_gates=1 or more"
             )
-        return (output.logits, output.attention) if return_attention else output.logits
+        return (output.logits, output.attention_like(images.shape[2:])) if return_attention else output.logits

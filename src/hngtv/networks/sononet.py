@@ -124,7 +124,10 @@ class SonoNet(nn.Module):
         self.apply(_initialise)
 
     def forward(self, images: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """Logits (N, classes) of images (N, C, X, Y); with `return_attention` also the alphas by gate."""
+        """Logits (N, classes) of images (N, C, X, Y); with `return_attention` also the alphas by gate.
+
+        They stay on the grids of the gated blocks, where they sum to 1; see `ClassifierOutput.attention`.
+        """
         if return_attention and not self.gated:
             raise ValueError("got return_attention=True, but a plain SonoNet has no gates: build it with gated=True")
         output = self.run(images)
