@@ -43,10 +43,12 @@ class Region:
         slices: That part of the CT.
         grid: Its grid.
         classes: (tumour classes, x, y, z) float32 probabilities, averaged over networks, 0 outside the ROIs.
-        disagreement: (x, y, z) standard deviation of the tumour's probability over the networks; None of one network.
-        suv: (x, y, z) PET, where the clean-up needs it.
+        disagreement: (x, y, z) standard deviation of the tumour's probability over the networks, where ROIs overlap the
+            largest; None of one network.
+        suv: (x, y, z) PET, where the clean-up needs it; None also for a patient without one.
         agreement: Mean Dice, over networks, of the tumour in the image as it is with that in the image flipped along x,
-            along y and along z, before any clean-up; None where the rule for review does not need it.
+            along y and along z, at `AGREEMENT_THRESHOLD` inside the ROIs, before any clean-up; a network that finds
+            nothing agrees with nothing. None where the rule for review does not need it.
     """
 
     slices: Slices
@@ -102,7 +104,8 @@ def look(model: Model, images: CheckedImages, rois: Sequence[Box], for_choice: b
     classes, spread = None, None
     for roi in rois:
         image, grid = seen_by_network(model, images, roi)
-        each, counted = _pass(model, image, needs_agreement)
+        inside = grid.clip(grid.slices_of(roi)) if needs_agreement else None
+        each, counted = _pass(model, image, inside)
         counts.append(counted)
         of_roi = _on_part(each.mean(dim=0)[1:].numpy(), grid, roi, part)
         if len(each) > 1:
@@ -112,25 +115,30 @@ def look(model: Model, images: CheckedImages, rois: Sequence[Box], for_choice: b
         classes = of_roi if classes is None else _likelier(classes, of_roi)
     assert classes is not None
     suv = None
-    if for_choice or settings.inference.min_component_suv:
+    if images.pet.digest and (for_choice or settings.inference.min_component_suv):
         suv = resample(images.pet.values, images.pet.grid, part, outside=0.0)
     agreement = mean_dice(*np.sum(counts, axis=0)) if needs_agreement else None
     return Region(around, part, classes, spread, suv, agreement)
 
 
-def _pass(model: Model, image: torch.Tensor, with_flips: bool) -> tuple[torch.Tensor, NDArray[np.int64]]:
+def _pass(model: Model, image: torch.Tensor, inside: Slices | None) -> tuple[torch.Tensor, NDArray[np.int64]]:
     """What each network says of an image (C, X, Y, Z), and how it agrees with itself on the flipped image.
+
+    Args:
+        model: Whose networks look.
+        image: A network's input.
+        inside: The part of it that agreement is counted in; None counts none, which saves three passes.
 
     Returns:
         (network, classes, X, Y, Z) probabilities, and (2, network, flip) voxels: those that are tumour both in the
-        image as it is and in the flipped one, and the sum of both; zeros without flips.
+        image as it is and in the flipped one, and the sum of both; zeros if none is counted.
     """
     inference, window_voxels = model.settings.inference, model.window_voxels
     each, counts = [], np.zeros((2, len(model.fine), len(AXES)), np.int64)
     for number, network in enumerate(model.fine):
-        flipped = predict_flipped(network, image, inference, window_voxels) if with_flips else None
-        if flipped is not None:
-            plain, *others = flipped[:, 1:].sum(dim=1).numpy() >= AGREEMENT_THRESHOLD
+        flipped = predict_flipped(network, image, inference, window_voxels) if inside is not None else None
+        if flipped is not None and inside is not None:
+            plain, *others = flipped[:, 1:, *inside].sum(dim=1).numpy() >= AGREEMENT_THRESHOLD
             counts[0, number] = [np.count_nonzero(plain & other) for other in others]
             counts[1, number] = [np.count_nonzero(plain) + np.count_nonzero(other) for other in others]
         if flipped is not None and not inference.flip_axes:

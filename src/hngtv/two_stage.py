@@ -190,7 +190,7 @@ def _why_review(found: Segmentation, roi: Roi, below: float) -> str:
         return roi.reason
     agreement = found.region.agreement
     if agreement is not None and agreement < below:
-        return f"outlines on flipped images agree with it by {agreement:.2f} only; the limit is {below:.2f}"
+        return f"outlines on the image and its flips agree by {agreement:.2f} only; the limit is {below:.2f}"
     return ""
 
 

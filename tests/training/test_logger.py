@@ -168,6 +168,19 @@ def test_it_is_online_where_a_key_is_set_and_says_so(
     assert ("are sent; logger.mode=offline keeps them here" in caplog.text) == (mode == "auto" and bool(key))
 
 
+@pytest.mark.parametrize(("wish", "wanted"), [("offline", ["offline"]), ("disabled", [])])
+def test_the_switch_of_wandb_itself_is_obeyed(
+    wish: str, wanted: list[str], away_from_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = []
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_MODE", wish)
+    monkeypatch.setattr(wandb, "init", lambda **arguments: modes.append(arguments["mode"]) or BrokenRun())
+    with open_in(away_from_home, mode="auto"):
+        pass
+    assert modes == wanted
+
+
 def test_online_that_fails_is_tried_offline(away_from_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modes = []
 

@@ -69,7 +69,7 @@ class _Plan:
 
 
 def make_phantom(seed: int, index: int, size: str = "small", field_of_view: str = "mixed") -> PhantomCase:
-    """Draw one patient; the result depends on `seed`, `index`, `size` and `PHANTOM_VERSION` only.
+    """Draw one patient; the result depends on these and `PHANTOM_VERSION` only.
 
     Args:
         seed: of the cohort, 0 or more.

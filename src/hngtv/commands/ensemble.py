@@ -8,8 +8,8 @@ All networks of a stage are averaged. Each case is looked at by the networks of 
 say are chosen the post-processing (threshold, smallest piece, coldest piece), the calibration of the probability, and
 the agreement below which a patient is flagged for review: the mean Dice of each network's outline with those that it
 draws on the flipped image, which costs a prediction three more passes. What is said of these choices is measured fold
-by fold: chosen on the other folds, judged on this one. No held-out score of the ensemble as a whole exists, since some
-of its networks saw each case.
+by fold: chosen on the other folds, judged on this one. So it holds for the networks of one fold. Of all networks
+together nothing is known, since some of them saw each case: their mean is less sure than each of them.
 
 The folder gets ensemble.json, held_out.csv (a row for each case), post_processings.csv, calibration.png, review.png and
 what was seen of each case (cases/, for going on after a stop; it can be deleted). The runs stay where they are.
@@ -55,7 +55,6 @@ def run(settings: EnsembleSettings) -> None:
     with logging_to():
         members = find_members(settings.runs, settings.arm)
         make_folder(settings.out)
-        (settings.out / RECORD).unlink(missing_ok=True)
         files, failures = _see_all(members, settings)
         options = candidates(_inference(members, settings), settings)
         evidence = gather(files, options)
@@ -66,10 +65,8 @@ def run(settings: EnsembleSettings) -> None:
     for line in _in_words(members, chosen, measured):
         print(line)
     print(settings.out / RECORD)
-    for failure in failures:
-        print(f"failed: {failure}")
     if failures:
-        raise CasesFailedError(f"{len(failures)} case(s) failed (listed above); the others were used")
+        raise CasesFailedError(f"{len(failures)} case(s) failed, each named above; the others were used")
 
 
 def _inference(members: "Sequence[Member]", settings: EnsembleSettings) -> InferenceSettings:
@@ -97,9 +94,11 @@ def _see_all(members: "Sequence[Member]", settings: EnsembleSettings) -> tuple[l
             files.append(see(case, model, folder))
         except InputError as error:
             failures.append(str(error))
+            log.error("%s", error)
     if len({load_seen(file).fold for file in files}) < 2:
         raise InputError(
-            f"{len(failures)} of {len(todo)} held-out cases failed; cases of two folds are needed to choose"
+            f"{len(files)} of {len(todo)} held-out cases can be used; cases of two folds are needed, so mend "
+            "those named above"
         )
     return files, failures
 
@@ -154,12 +153,12 @@ def _as_row(row: "Judged") -> dict[str, object]:
 
 def _in_words(members: "Sequence[Member]", chosen: InferenceSettings, measured: dict[str, Any]) -> list[str]:
     own = measured
-    errors = f"{own['calibration_error_before']:.3f} -> {own['calibration_error']:.3f}"
+    errors = " -> ".join(_or_none(own[name], 3) for name in ("calibration_error_before", "calibration_error"))
     return [
         f"{len(members)} runs; threshold {chosen.threshold:g}, pieces from {chosen.min_component_ml:g} ml and SUV "
         f"{chosen.min_component_suv:g} on, temperature {chosen.temperature:.2f} and shift "
         f"{chosen.logit_shift:.2f}, review below an agreement of {chosen.review_below:.2f}",
-        f"{own['n_cases']} held-out cases, each judged by what the other folds chose: "
+        f"{own['n_cases']} held-out cases, each seen by the runs of its fold and judged by what the other folds chose: "
         f"Dice {own['dice_before']:.3f} -> {own['dice']:.3f}, calibration error {errors}",
         f"review: {own['n_flagged']} flagged, mean Dice {_or_none(own['dice_flagged'])}, the others "
         f"{_or_none(own['dice_unflagged'])}; {own['n_low_flagged']} of the {own['n_low']} with a Dice below "
@@ -168,5 +167,5 @@ def _in_words(members: "Sequence[Member]", chosen: InferenceSettings, measured: 
     ]
 
 
-def _or_none(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.2f}"
+def _or_none(value: float | None, n_digits: int = 2) -> str:
+    return "unknown" if value is None else f"{value:.{n_digits}f}"

@@ -37,6 +37,10 @@ def run(settings: ExportSettings) -> None:
     from hngtv.export.package import open_model, write_package
 
     with logging_to():
+        if "bundle" in settings.formats:
+            from hngtv.export.bundle import check_one_network
+
+            check_one_network(open_model(settings.model))
         package = write_package(settings.model, settings.out, settings.cohort)
         model = open_model(package.root)  # as its users will
         print(package.root)

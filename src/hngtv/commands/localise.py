@@ -13,6 +13,7 @@ Exit status: 0 done, 1 some cases could not be used (listed), 2 bad settings or 
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hngtv.commands.claim import claimed
 from hngtv.config import LocaliseSettings, LoggerSettings, TrainedLocaliser, plain
@@ -52,7 +53,8 @@ def _walk(folder: RunFolder, settings: LocaliseSettings) -> list[str]:
     from hngtv.training.logger import open_logger
     from hngtv.training.machine import check_machine
 
-    check_machine(settings)
+    for localiser in settings.chosen.values():
+        check_machine(replace(settings, localiser=localiser, logger=LoggerSettings(name="csv")))
     if settings.trainer.n_threads:
         torch.set_num_threads(settings.trainer.n_threads)
     cases, prepared, failures = prepare_cohort(settings.data, settings.work_dir)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hngtv.commands.predict_one import is_done, predict, write_formats_of
 from hngtv.config import PredictSettings
 from hngtv.errors import CasesFailedError, InputError
-from hngtv.run_folder import RunFolder
+from hngtv.run_folder import RunFolder, read_json
 
 if TYPE_CHECKING:
     from hngtv.delivery import Job
@@ -33,8 +33,9 @@ def predict_many(model: "Model", settings: PredictSettings) -> None:
     rois = {roi.case_id: roi for roi in read_rois(table)} if table.is_file() else {}
     jobs, n_failed = _find_jobs(model, settings)
     n_cases = len(jobs) + n_failed
-    tasks = [_Task(job, rois.get(job.case.case_id), settings) for job in jobs]
-    n_workers = min(settings.n_workers, len(tasks) // MIN_CASES_A_WORKER)
+    n_workers = min(settings.n_workers, len(jobs) // MIN_CASES_A_WORKER)
+    side_by_side = replace(settings, n_workers=n_workers) if n_workers > 1 else settings
+    tasks = [_Task(job, rois.get(job.case.case_id), side_by_side) for job in jobs]
     for number, (task, done) in enumerate(map_cases(_work, tasks, n_workers, _killed, "predicting"), start=1):
         case_id = task.job.case.case_id
         for level, line in done.lines:
@@ -113,7 +114,7 @@ class _Kept(logging.Handler):
 
 
 def _predict_task(task: _Task) -> _Done:
-    from hngtv.two_stage import drop_prediction
+    from hngtv.two_stage import drop_prediction, note_path
 
     job, roi, settings = task.job, task.roi, task.settings
     model, seconds = open_once(settings), None
@@ -126,6 +127,8 @@ def _predict_task(task: _Task) -> _Done:
                 drop_prediction(job.mask)
                 raise
             roi, seconds = prediction.roi, sum(prediction.seconds.values())
+        elif review := read_json(note_path(job.mask)).get("review"):
+            log.warning("%s: please review: %s", job.case.case_id, review)
         write_formats_of(model, job, roi, settings)
     except InputError as error:
         return _Done(roi, seconds, str(error))
@@ -148,7 +151,7 @@ def open_once(settings: PredictSettings) -> "Model":
 
     n_threads = settings.n_threads
     if not n_threads and multiprocessing.parent_process() is not None:
-        n_threads = max(1, (os.cpu_count() or 1) // settings.n_workers)
+        n_threads = max(1, (os.cpu_count() or 1) // max(1, settings.n_workers))
     if n_threads:
         torch.set_num_threads(n_threads)
     return open_model(settings.model)

@@ -13,6 +13,7 @@ from scipy import stats
 from hngtv.config import EnsembleSettings, InferenceSettings
 from hngtv.ensemble.held_out import SeenCase, load_seen
 from hngtv.metrics.calibration import (
+    FLOOR,
     BinCounts,
     add_counts,
     calibrated,
@@ -37,7 +38,8 @@ class Judged:
         dice: With the choice.
         agreement: Of the network with itself, see `Region`.
         flagged: Whether the rule sends it to review.
-        before, after: Counts of probability and truth, as it is and calibrated.
+        before, after: Counts of probability and truth, as it is and calibrated, over the same voxels: those to which
+            the network gives at least `FLOOR`.
     """
 
     case_id: str
@@ -136,7 +138,8 @@ def judge(
 def _judge_case(case: SeenCase, inference: InferenceSettings, dice_before: float) -> Judged:
     labels, agreement = label_region(case.region, inference), case.region.agreement
     assert agreement is not None
-    probability = case.region.tumour
+    is_high = case.region.tumour >= FLOOR
+    probability, truth = case.region.tumour[is_high], case.truth[is_high]
     return Judged(
         case.case_id,
         case.fold,
@@ -145,8 +148,8 @@ def _judge_case(case: SeenCase, inference: InferenceSettings, dice_before: float
         case.dice(labels),
         agreement,
         case.is_fallback or not labels.any() or agreement < inference.review_below,
-        count_bins(probability, case.truth),
-        count_bins(calibrated(probability, inference.temperature, inference.logit_shift), case.truth),
+        count_bins(probability, truth),
+        count_bins(calibrated(probability, inference.temperature, inference.logit_shift), truth),
     )
 
 
@@ -167,8 +170,8 @@ def summarise(judged: Sequence[Judged], low_dice: float) -> dict[str, Any]:
         "n_cases": len(judged),
         "dice_before": float(np.mean([case.dice_before for case in judged])),
         "dice": float(dice.mean()),
-        "calibration_error_before": expected_calibration_error(add_counts([case.before for case in judged])),
-        "calibration_error": expected_calibration_error(add_counts([case.after for case in judged])),
+        "calibration_error_before": _error_of([case.before for case in judged]),
+        "calibration_error": _error_of([case.after for case in judged]),
         "rank_correlation": float(np.corrcoef(stats.rankdata(agreement), stats.rankdata(dice))[0, 1])
         if differs
         else None,
@@ -180,3 +183,8 @@ def summarise(judged: Sequence[Judged], low_dice: float) -> dict[str, Any]:
         "dice_flagged": float(dice[flagged].mean()) if flagged.any() else None,
         "dice_unflagged": float(dice[~flagged].mean()) if not flagged.all() else None,
     }
+
+
+def _error_of(counts: Sequence[BinCounts]) -> float | None:
+    error = expected_calibration_error(add_counts(counts), from_floor=False)
+    return None if np.isnan(error) else error

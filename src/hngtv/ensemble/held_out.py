@@ -1,5 +1,7 @@
 """What the networks of a fold say of the cases that it held out, kept case by case."""
 
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from hngtv.cases.manifest import RawCase, read_manifest
 from hngtv.cases.store import case_digests
 from hngtv.config import InferenceSettings
 from hngtv.ensemble.members import Member, join
+from hngtv.errors import InputError
 from hngtv.localise.finding import FOUND
 from hngtv.localise.roi_policy import place_rois, widen
 from hngtv.model import Model
@@ -21,7 +24,7 @@ from hngtv.two_stage import locate
 from hngtv.volume.components import bounding_slices
 from hngtv.volume.grid import Grid
 
-VERSION = 2
+VERSION = 3
 """Raised when the code changes what is kept of a case."""
 
 
@@ -84,7 +87,13 @@ def see(case: RawCase, model: Model, folder: Path) -> Path:
         InputError: A file of the case cannot be used.
     """
     path = folder / f"{case.case_id}.npz"
-    key = sha256_of([VERSION, model.digest, case_digests(case, ("ct", "pet", "target"))])
+    try:
+        digests = case_digests(case, ("ct", "pet", "target"))
+    except OSError as error:
+        raise InputError(
+            f"case {case.case_id}: {error.filename} cannot be read ({error.strerror}); put it back"
+        ) from None
+    key = sha256_of([VERSION, model.digest, digests])
     if path.is_file() and _key_of(path) == key:
         return path
     images = check_case(case, needs_pet=False)
@@ -103,7 +112,7 @@ def see(case: RawCase, model: Model, folder: Path) -> Path:
 def write_seen(path: Path, case: SeenCase, key: str) -> Path:
     """Keep a case, under the digest of what it depends on."""
     region = case.region
-    assert region.suv is not None
+    suv = np.zeros(region.grid.shape) if region.suv is None else region.suv
     with atomic_path(path) as temporary:
         np.savez_compressed(
             temporary,
@@ -112,8 +121,9 @@ def write_seen(path: Path, case: SeenCase, key: str) -> Path:
             slices=np.array([(part.start, part.stop) for part in region.slices]),
             affine=region.grid.matrix,
             classes=region.classes.astype(np.float16),
-            suv=region.suv.astype(np.float16),
+            suv=suv.astype(np.float16),
             agreement=np.array(region.agreement),
+            has_suv=np.array(region.suv is not None),
             truth=case.truth,
             n_outside=np.array(case.n_outside),
             is_fallback=np.array(case.is_fallback),
@@ -126,7 +136,7 @@ def _key_of(path: Path) -> str | None:
     try:
         with np.load(path) as kept:
             return str(kept["key"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 
@@ -136,7 +146,7 @@ def load_seen(path: Path) -> SeenCase:
         x, y, z = (slice(int(start), int(stop)) for start, stop in kept["slices"])
         grid = Grid.from_array(kept["truth"].shape, kept["affine"])
         classes, suv = kept["classes"].astype(np.float32), kept["suv"].astype(np.float32)
-        region = Region((x, y, z), grid, classes, None, suv, float(kept["agreement"]))
+        region = Region((x, y, z), grid, classes, None, suv if kept["has_suv"] else None, float(kept["agreement"]))
         return SeenCase(
             path.stem,
             int(kept["fold"]),

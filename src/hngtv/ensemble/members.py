@@ -13,7 +13,7 @@ from hngtv.report.runs import find_runs
 from hngtv.run_folder import RunFolder, read_json, sha256_of
 
 RECORD = "ensemble.json"
-OWN = ("run_dir", "work_dir", "fold", "seed", "trainer", "logger", "budget", "error_budget")
+OWN = ("run_dir", "work_dir", "fold", "seed", "trainer", "logger", "error_budget")
 """Settings in which the members of an ensemble may differ."""
 
 
@@ -43,9 +43,9 @@ def find_members(root: Path, arm: str | None) -> list[Member]:
     if arm not in arms:
         raise InputError(f"arm is {arm}; below {root} lie runs of {', '.join(arms)}: give one of them")
     members = [Member(run.folder, load_model(run.folder.root)) for run in runs if run.arm == arm]
-    check_alike(members)
     if any(member.model.settings.fold == "all" for member in members):
         raise InputError(f"runs of {arm} with fold=all hold no case out, so nothing can be chosen; give runs of folds")
+    check_alike(members)
     folds = {member.fold for member in members}
     if len(folds) < 2:
         raise InputError(f"the runs of {arm} below {root} are of fold {folds.pop()} alone; give two or more")
@@ -63,6 +63,11 @@ def check_alike(members: Sequence[Member]) -> None:
             raise InputError(
                 f"{first.folder.root} and {other.folder.root} differ in {what}; an ensemble is made of runs of one arm "
                 "that differ in fold and seed alone"
+            )
+        if read_json(first.folder.folds) != read_json(other.folder.folds):
+            raise InputError(
+                f"{first.folder.folds} and {other.folder.folds} differ, so one run may know what the other holds out; "
+                "give runs on the same cases with the same data.fold_seed"
             )
 
 
@@ -96,10 +101,16 @@ def load_ensemble(folder: Path) -> Model:
     Raises:
         InputError: The folder is damaged, or a member is missing or was trained anew.
     """
-    record = read_json(folder / RECORD)
+    record = _read_record(folder)
     members = []
     for place, digest in record["members"].items():
-        member = load_model(folder / place)
+        try:
+            member = load_model(folder.resolve() / place)
+        except InputError as error:
+            raise InputError(
+                f"a run of the ensemble {folder} cannot be used: {error}; put the run back where it was, or run hngtv "
+                "ensemble again"
+            ) from None
         if member.digest != digest:
             raise InputError(f"{folder / place} was trained again since; run hngtv ensemble again")
         members.append(member)
@@ -108,9 +119,17 @@ def load_ensemble(folder: Path) -> Model:
 
 def member_folders(folder: Path) -> list[RunFolder]:
     """The runs that an ensemble is made of."""
-    return [RunFolder((folder / place).resolve()) for place in read_json(folder / RECORD)["members"]]
+    return [RunFolder((folder.resolve() / place).resolve()) for place in _read_record(folder)["members"]]
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    record = read_json(folder / RECORD)
+    if not isinstance(record, dict) or not {"members", "inference", "measured"} <= record.keys():
+        raise InputError(f"{folder / RECORD} is damaged; run hngtv ensemble again")
+    return record
 
 
 def places(folder: Path, members: Sequence[Member]) -> dict[str, str]:
     """Where the members lie, seen from the folder of the ensemble, and their digests."""
-    return {os.path.relpath(member.folder.root, folder): member.model.digest for member in members}
+    here = folder.resolve()
+    return {os.path.relpath(member.folder.root.resolve(), here): member.model.digest for member in members}

@@ -108,16 +108,21 @@ def write_bundle(package: Package, model: Model, folder: Path) -> None:
     Raises:
         InputError: The package is an ensemble, and a bundle names one network.
     """
-    if len(model.fine) > 1:
-        raise InputError(
-            f"formats=bundle names one segmenting network, this ensemble has {len(model.fine)}; "
-            "export one of its runs, or the package alone"
-        )
+    check_one_network(model)
     copy_package(package, folder / "models")
     write_json(folder / "configs" / "inference.json", CONFIG)
     write_json(folder / "configs" / "metadata.json", _metadata(package, model))
     hngtv = installed_versions()["hngtv"]
     write_text(folder / "docs" / "README.md", README.format(arm=model.settings.arm, hngtv=hngtv))
+
+
+def check_one_network(model: Model) -> None:
+    """Raise InputError for an ensemble: a bundle names one segmenting network."""
+    if len(model.fine) > 1:
+        raise InputError(
+            f"formats=bundle names one segmenting network, this ensemble has {len(model.fine)}; "
+            "export one of its runs, or the package alone"
+        )
 
 
 def _metadata(package: Package, model: Model) -> dict[str, Any]:

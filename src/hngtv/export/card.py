@@ -12,7 +12,7 @@ from typing import Any
 from hngtv.cases.manifest import RawCase, read_manifest
 from hngtv.config import RunSettings, parse_settings, plain
 from hngtv.localise.roi_table import read_rois
-from hngtv.metrics.score import classes_present
+from hngtv.metrics.score import CaseScore, classes_present
 from hngtv.model import Model
 from hngtv.networks.build import count_parameters
 from hngtv.report.scores import read_scores
@@ -91,10 +91,13 @@ def _mean_scores(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     rows = [row for run in runs if run.scores.is_file() for row in read_scores(run.scores)]
     result = []
     for name in classes_present(rows):
-        of_class = [row for row in rows if row.class_name == name]
-        dice = round(statistics.fmean(row.dice for row in of_class), 4)
-        hd95_mm = round(statistics.median(row.hd95_mm for row in of_class), 2)
-        result.append({"class": name, "n_cases": len(of_class), "dice": dice, "hd95_mm": hd95_mm})
+        of_case: dict[str, list[CaseScore]] = {}  # of several seeds, a case has a row for each
+        for row in rows:
+            if row.class_name == name:
+                of_case.setdefault(row.case_id, []).append(row)
+        dice = statistics.fmean(statistics.fmean(row.dice for row in own) for own in of_case.values())
+        hd95_mm = statistics.median(statistics.fmean(row.hd95_mm for row in own) for own in of_case.values())
+        result.append({"class": name, "n_cases": len(of_case), "dice": round(dice, 4), "hd95_mm": round(hd95_mm, 2)})
     return result
 
 
@@ -187,7 +190,7 @@ def _not_seen(facts: dict[str, Any]) -> str:
     if facts["n_runs"] == 1:
         return "that it was not trained on"
     return (
-        f"each predicted by the runs of its own fold alone, which were not trained on it; all {facts['n_runs']} runs "
+        f"each predicted by the runs of its own fold, which were not trained on it; all {facts['n_runs']} runs "
         "together have seen every case, so there are no scores of the ensemble as a whole"
     )
 
@@ -204,9 +207,14 @@ def _last_steps(facts: dict[str, Any]) -> list[str]:
         "each case by what the other folds chose:",
         "",
         f"- Dice of all tumour {own['dice_before']:.3f} before, {own['dice']:.3f} after post-processing.",
-        f"- Calibration error {own['calibration_error_before']:.3f} before, {own['calibration_error']:.3f} after.",
+        f"- Calibration error {_rounded(own['calibration_error_before'])} before, {_rounded(own['calibration_error'])} "
+        "after, of the networks of one fold.",
         f"- Flagged for review: {own['n_flagged']} of {own['n_cases']}, among them {low}.",
     ]
+
+
+def _rounded(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
 
 
 def _limits(facts: dict[str, Any]) -> list[str]:

@@ -80,13 +80,21 @@ def reliability(counts: BinCounts) -> tuple[Counts, Counts, Counts]:
         return probability / n, truth / n, n / n.sum()
 
 
-def expected_calibration_error(counts: BinCounts) -> float:
+def expected_calibration_error(counts: BinCounts, from_floor: bool = True) -> float:
     """Mean size of (probability - share of tumour) over bins, weighted by their voxels; NaN without voxels.
+
+    Args:
+        counts: From `count_bins`.
+        from_floor: Leave out the bin below `FLOOR`.
 
     Source:
         Naeini et al., AAAI 2015, over the voxels from `FLOOR` on.
     """
-    return _weighted(counts, absolute=True)
+    if from_floor:
+        return _weighted(counts, absolute=True)
+    used = counts.n_voxels > 0
+    gaps = abs(counts.probability_sum - counts.truth_sum)[used]
+    return float(gaps.sum() / counts.n_voxels.sum()) if used.any() else float("nan")
 
 
 def overconfidence(counts: BinCounts) -> float:

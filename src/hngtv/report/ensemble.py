@@ -31,7 +31,8 @@ def draw_calibration(judged: Sequence[JudgedCase]) -> Figure:
         "as the networks give it": add_counts([case.before for case in judged]),
         "calibrated": add_counts([case.after for case in judged]),
     }
-    rows = [{"arm": name, "counts": one, "error": expected_calibration_error(one)} for name, one in counts.items()]
+    errors = {name: expected_calibration_error(one, from_floor=False) for name, one in counts.items()}
+    rows = [{"arm": name, "counts": one, "error": errors[name]} for name, one in counts.items()]
     return draw_reliability(rows, dict(zip(counts, ARM_COLOURS, strict=False)))
 
 
@@ -54,7 +55,9 @@ def draw_review(judged: Sequence[JudgedCase], below: float, low_dice: float) -> 
             zorder=3,
         )
     axis.set(xlim=(None, 1), ylim=(0, 1))
-    axis.set_xlabel(f"agreement over flips (dashed: review below {below:.2f})", fontsize=9)
+    axis.set_xlabel(
+        f"agreement over flips (dashed: limit of all folds, {below:.2f}; colour: of the others)", fontsize=9
+    )
     axis.set_ylabel(f"Dice (dotted: {low_dice:g})", fontsize=9)
     figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     return figure

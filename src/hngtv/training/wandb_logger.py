@@ -76,7 +76,10 @@ def start_wandb(
     os.environ["WANDB_SILENT"] = "true"
     mode = settings.mode
     if mode == "auto":
-        mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
+        wish = os.environ.get("WANDB_MODE", "online")
+        if wish == "disabled":
+            return None
+        mode = "online" if wish == "online" and os.environ.get("WANDB_API_KEY") else "offline"
         if mode == "online":
             log.warning(
                 "W&B: WANDB_API_KEY is set, so curves, scores and pictures of cases are sent; "
