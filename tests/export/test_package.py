@@ -86,7 +86,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no manifest": (lambda root: (root / "manifest.json").unlink(), "unfinished package"),
     "of the future": (
         lambda root: edit(root / "manifest.json", '"format": 2', '"format": 3'),
-        "has format 2, expected 1",
+        "has format 3, expected 2",
     ),
     "weights not listed": (lambda root: edit(root / "manifest.json", "fine.safe", "other.safe"), "is missing"),
     "no package": (shutil.rmtree, "is not a run folder"),
