@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -17,7 +18,7 @@ INTENSITY = IntensitySettings(ct_windows_hu=((-160.0, 240.0),), pet_max_suv=20.0
 N_STEPS = 20
 
 
-def module(n_gates: int = 1) -> FineSegmentationModule:
+def module(n_gates: int = 1, n_steps: int = N_STEPS) -> FineSegmentationModule:
     network = UNetSettings(
         name="attention_unet" if n_gates else "unet",
         widths=(4, 8, 8),
@@ -30,14 +31,14 @@ def module(n_gates: int = 1) -> FineSegmentationModule:
     )
     loss = LossSettings(dice_weight=1, cross_entropy_weight=1)
     torch.manual_seed(0)
-    return FineSegmentationModule(plain(network), plain(loss), plain(optimiser), 2, 2, total_steps=N_STEPS)
+    return FineSegmentationModule(plain(network), plain(loss), plain(optimiser), 2, 2, total_steps=n_steps)
 
 
-def train(callback: AttentionHistory, network: FineSegmentationModule, n_steps: int) -> None:
-    data = TensorDataset(torch.randn(n_steps, 2, 8, 8, 8), torch.zeros(n_steps, 1, 8, 8, 8))
+def train(callback: AttentionHistory, network: FineSegmentationModule, n_batches: int, accumulate: int = 1) -> None:
+    data = TensorDataset(torch.randn(n_batches, 2, 8, 8, 8), torch.zeros(n_batches, 1, 8, 8, 8))
     trainer = pl.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[callback],
+        enable_model_summary=False, callbacks=[callback], accumulate_grad_batches=accumulate,
     )  # fmt: skip
     trainer.fit(network, DataLoader(data))
 
@@ -64,6 +65,15 @@ def test_alphas_are_kept_at_each_moment(prepared: list[PreparedCase], tmp_path: 
         assert kept["alpha:gate2"][0].min() > 0.9, "gates start open"
         assert not np.array_equal(kept["alpha:gate2"][0], kept["alpha:gate2"][-1])
     assert network.network.training
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_short_training_keeps_no_step_twice(prepared: list[PreparedCase], tmp_path: Path, accumulate: int) -> None:
+    crop = watch(prepared, (16, 12, 8), INTENSITY)
+    assert crop is not None
+    train(AttentionHistory(tmp_path / "a.npz", crop), module(n_steps=2), 2 * accumulate, accumulate)
+    with np.load(tmp_path / "a.npz") as kept:
+        assert kept["steps"].tolist() == [0, 1, 2]
 
 
 def test_a_resumed_training_keeps_what_was_kept(prepared: list[PreparedCase], tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def watch(cases: Sequence[PreparedCase], size: Sequence[int], intensity: Intensi
 
 
 class AttentionHistory(pl.Callback):
-    """Keeps the alphas of a watched crop at `MOMENTS` of training and writes them at its end.
+    """Keeps the alphas of a watched crop at `MOMENTS` of training, no step twice, and writes them at its end.
 
     The file holds: `case_id`; `ct` (X, Y) in HU, `pet` in SUV, `target`; `steps` (T,); `tumour` (T, X, Y), the
     probability; and for each gate, under `MAP_PREFIX` and its name, its alphas (T, n_gates, X, Y), resized to the crop.
@@ -76,14 +76,14 @@ class AttentionHistory(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, SegmentationStage)
-        due = len(self.records) < len(MOMENTS) - 1 and trainer.global_step >= (
-            MOMENTS[len(self.records)] * pl_module.total_steps
-        )
-        if due:
-            self._record(trainer.global_step, pl_module)
+        step, number = trainer.global_step, len(self.records)
+        is_new = step > self.records[-1]["step"]  # false while gradients of several batches add up to one step
+        if is_new and number < len(MOMENTS) - 1 and step >= MOMENTS[number] * pl_module.total_steps:
+            self._record(step, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._record(trainer.global_step, pl_module)
+        if self.records[-1]["step"] != trainer.global_step:
+            self._record(trainer.global_step, pl_module)
         maps = [name for name in self.records[0] if name.startswith(MAP_PREFIX)]
         if not maps or trainer.local_rank != 0:
             return
