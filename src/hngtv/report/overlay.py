@@ -264,17 +264,20 @@ def _draw_gate(axis: Axes, alpha: Image, plane_grid: Grid, through: int, extent:
 
 
 def _draw_outlines(axis: Axes, labels: NDArray, layer: _Layer, extent: Extent) -> None:
-    """Outline every label of a slice; a rim of background closes outlines at the edge of the picture."""
-    n_across, n_up = labels.shape
+    for label, colour in layer.colours.items():
+        draw_outline(axis, labels == label, colour, layer.style, extent)
+
+
+def draw_outline(axis: Axes, mask: NDArray, colour: str, style: LineStyle, extent: Extent) -> None:
+    """Outline the mask (across, up) of a slice; a rim of background closes outlines at the edge of the picture."""
+    if not mask.any():
+        return
+    n_across, n_up = mask.shape
     across = (np.arange(-1, n_across + 1) + 0.5) * extent[1] / n_across
     up = (np.arange(-1, n_up + 1) + 0.5) * extent[3] / n_up
-    for label, colour in layer.colours.items():
-        mask = np.pad(labels == label, 1).T.astype(float)
-        if mask.any():
-            lines = axis.contour(
-                across, up, mask, levels=[0.5], colors=[colour], linestyles=[layer.style], linewidths=1.6
-            )
-            lines.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="black", alpha=0.6)])
+    padded = np.pad(mask, 1).T.astype(float)
+    lines = axis.contour(across, up, padded, levels=[0.5], colors=[colour], linestyles=[style], linewidths=1.6)
+    lines.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="black", alpha=0.6)])
 
 
 def _draw_box(axis: Axes, view: CaseView, plane: str, index: int, region: tuple[slice, slice, slice]) -> None:
@@ -293,13 +296,7 @@ def _draw_box(axis: Axes, view: CaseView, plane: str, index: int, region: tuple[
 
 def _annotate(axis: Axes, plane: str, text: str, extent: Extent) -> None:
     """Orientation letters, the slice's place, in short lines beside the upper letter, and a scale bar."""
-    across, up, _ = PLANES[plane]
-    left, right = SIDES[across]
-    top, bottom = SIDES[up]
-    _write(axis, (0.015, 0.5), left, ("left", "center"), 9)
-    _write(axis, (0.985, 0.5), right, ("right", "center"), 9)
-    _write(axis, (0.5, 0.985), top, ("center", "top"), 9)
-    _write(axis, (0.5, 0.015), bottom, ("center", "bottom"), 9)
+    mark_sides(axis, plane)
     _write(axis, (0.015, 0.985), text, ("left", "top"), 7)
     length_mm = 50.0 if extent[1] > 120 else 20.0
     length = length_mm / extent[1]
@@ -308,6 +305,17 @@ def _annotate(axis: Axes, plane: str, text: str, extent: Extent) -> None:
         solid_capstyle="butt", path_effects=[HALO],
     )  # fmt: skip
     _write(axis, (0.05, 0.06), f"{length_mm:.0f} mm", ("left", "bottom"), 7)
+
+
+def mark_sides(axis: Axes, plane: str) -> None:
+    """Orientation letters at the four edges of a slice."""
+    across, up, _ = PLANES[plane]
+    left, right = SIDES[across]
+    top, bottom = SIDES[up]
+    _write(axis, (0.015, 0.5), left, ("left", "center"), 9)
+    _write(axis, (0.985, 0.5), right, ("right", "center"), 9)
+    _write(axis, (0.5, 0.985), top, ("center", "top"), 9)
+    _write(axis, (0.5, 0.015), bottom, ("center", "bottom"), 9)
 
 
 def _write(axis: Axes, place: tuple[float, float], text: str, anchor: tuple[Any, Any], size: int) -> None:
