@@ -1,5 +1,6 @@
 """Fusion of CT and PET: shapes, what each network sees, what gates listen to, and sizes."""
 
+import re
 from typing import Any
 
 import pytest
@@ -166,6 +167,13 @@ def test_parameters_of_the_default_attention_unet(fusion: Fusion, n_parameters: 
 def test_one_channel_cannot_be_fused(fusion: Fusion) -> None:
     with pytest.raises(ValueError, match=f"{fusion}.*in_channels=1"):
         AttentionUNet(3, 1, 2, (4, 8, 8), fusion=fusion)
+
+
+@pytest.mark.parametrize("fusion", ["late", None, ["early"]])
+def test_unknown_fusion_is_refused_by_name(fusion: Any) -> None:
+    told = f"fusion: got {fusion!r}, allowed are early, stems, pet_gated, ct_only, pet_only: choose one"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        AttentionUNet(in_channels=2, fusion=fusion)
 
 
 def test_ways_that_need_more_say_so() -> None:

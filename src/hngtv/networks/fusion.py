@@ -1,12 +1,13 @@
 """How the U-Net brings CT and PET together: the names of the ways, and the parts that only some of them need."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from hngtv.networks.blocks import ConvBlock
+from hngtv.networks.checks import check_choice
 
 Fusion = Literal["early", "stems", "pet_gated", "ct_only", "pet_only"]
 """
@@ -18,7 +19,8 @@ ct_only, pet_only: the network sees nothing of the other.
 
 
 def check_fusion(fusion: Fusion, in_channels: int, widths: Sequence[int], n_gates: int) -> None:
-    """Raise ValueError for a network that cannot fuse its input like this."""
+    """Raise ValueError for a name that is none, and for a network that cannot fuse its input like this."""
+    check_choice("fusion", fusion, get_args(Fusion), "choose one, early for channels of one image")
     if fusion != "early" and in_channels < 2:
         raise ValueError(f"fusion={fusion} needs channels of CT and a last one of PET, got in_channels={in_channels}")
     if fusion == "stems" and widths[0] < 2:
