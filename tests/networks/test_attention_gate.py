@@ -1,5 +1,8 @@
 """The attention gate against its equations, written once more in NumPy and float64."""
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -190,3 +193,63 @@ def test_several_gates_give_an_alpha_each(variant: Variant, n_gates: int) -> Non
         torch.testing.assert_close(alphas[:, number : number + 1], single(skip, gating)[1])
     if variant == "paper" and n_gates == 1:
         torch.testing.assert_close(fused, alphas * skip)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"variant": "papr"}, "variant: got 'papr', allowed are paper, reference, sononet: choose one"),
+        ({"norm": "layer"}, "norm: got 'layer', allowed are batch, instance, group: choose one"),
+        ({"spatial_dims": 1}, "spatial_dims: got 1, allowed are 2, 3: choose one"),
+        ({"skip_channels": 0}, "skip_channels: got 0, allowed are 1 and more: give the channels of x"),
+        ({"gating_channels": 2.0}, "gating_channels: got 2.0, allowed are whole numbers, 1 and more: give"),
+        ({"inner_channels": 0}, "inner_channels: got 0, allowed are 1 and more: leave it out"),
+        ({"stride": (2, 2)}, "stride: got (2, 2), allowed are a whole number or 3 of them, all 1 or more: give"),
+        ({"stride": 0}, "stride: got 0, allowed are a whole number or 3 of them"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], told: str) -> None:
+    arguments: dict[str, Any] = {"skip_channels": F_X, "gating_channels": F_G} | changes
+    with pytest.raises(ValueError, match=re.escape(told)):
+        AttentionGate(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("n_gates", "variant", "told"),
+    [
+        (0, "paper", "n_gates: got 0, allowed are 1 and more"),
+        (1, "sononet", "variant: got 'sononet', allowed are paper, reference"),
+    ],
+)
+def test_gates_that_cannot_be_fused_are_refused(n_gates: int, variant: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        MultiAttentionGate(F_X, F_G, n_gates, variant, "batch", 3, open_start=True)
+
+
+@pytest.mark.parametrize(
+    ("skip", "gating", "told"),
+    [
+        (
+            (1, F_X + 1, 4, 4, 4),
+            (1, F_G, 2, 2, 2),
+            "got skip features x of shape (1, 4, 4, 4, 4), expected (N, 3, X, Y",
+        ),
+        (
+            (1, F_X, 4, 4, 4),
+            (1, F_X, 2, 2, 2),
+            "got gating features g of shape (1, 3, 2, 2, 2), expected (N, 5, X, Y, Z)",
+        ),
+        (
+            (1, F_X, 4, 4),
+            (1, F_G, 2, 2),
+            "got skip features x of shape (1, 3, 4, 4), expected (N, 3, X, Y, Z): reshape",
+        ),
+        ((1, F_X, 4, 4, 4), (1, F_G, 2, 0, 2), "sides of 1 and more"),
+    ],
+)
+@pytest.mark.parametrize("variant", ["paper", "reference"])
+def test_features_that_do_not_fit_are_refused(
+    variant: Variant, skip: tuple[int, ...], gating: tuple[int, ...], told: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        AttentionGate(F_X, F_G, variant)(torch.zeros(skip), torch.zeros(gating))

@@ -186,9 +186,12 @@ def test_strided_gate_has_the_kernel_of_its_step() -> None:
     assert gate.get_parameter("theta.weight").shape[2:] == (2, 2, 1)
 
 
-@pytest.mark.parametrize("strides", [[2], [2, (2, 2)], [2, (2, 0, 2)], [2, 2, 2]])
-def test_strides_that_do_not_fit_are_refused(strides: list[Any]) -> None:
-    with pytest.raises(ValueError, match=r"strides: got .* expected 2 of them for 3 levels"):
+@pytest.mark.parametrize(
+    "strides", [2, [2], [2, (2, 2)], [2, (2, 0, 2)], [2, 2, 2], [2, 1.5], [2, (2, 2, None)], "22", [2, ()]]
+)
+def test_strides_that_do_not_fit_are_refused(strides: Any) -> None:
+    told = f"strides: got {strides!r}, expected 2 of them for 3 levels, each a whole number or 3 of them"
+    with pytest.raises(ValueError, match=re.escape(told) + r".*: give such as \[2, 2\]"):
         AttentionUNet(3, 1, 2, (4, 8, 8), strides=strides)
 
 
@@ -200,7 +203,19 @@ def test_strides_that_do_not_fit_are_refused(strides: list[Any]) -> None:
         ({"out_channels": 1}, "out_channels: got 1, allowed are 2 and more: count the background"),
         ({"n_gates": -1}, "n_gates: got -1, allowed are 0 and more"),
         ({"widths": (4, 8)}, "number of widths: got 2, allowed are 3 and more"),
-        ({"widths": (4, 0, 8)}, "least of the widths: got 0"),
+        ({"widths": (4, 0, 8)}, "widths[1]: got 0, allowed are 1 and more: give the channels of each level"),
+        ({"widths": (4, 8.0, 8)}, "widths[1]: got 8.0, allowed are whole numbers, 1 and more"),
+        ({"widths": 16}, "widths: got 16, allowed are whole numbers, one for each level: give such as (16, 32)"),
+        ({"widths": "16"}, "widths: got '16', allowed are whole numbers, one for each level"),
+        ({"widths": ()}, "number of widths: got 0, allowed are 3 and more"),
+        ({"n_gates": 1.5}, "n_gates: got 1.5, allowed are whole numbers, 0 and more: 0 gives the plain U-Net"),
+        ({"n_gates": "two"}, "n_gates: got 'two', allowed are whole numbers, 0 and more"),
+        ({"n_gates": True}, "n_gates: got True, allowed are whole numbers"),
+        (
+            {"in_channels": 1.5},
+            "in_channels: got 1.5, allowed are whole numbers, 1 and more: give the channels of your",
+        ),
+        ({"out_channels": None}, "out_channels: got None, allowed are whole numbers, 2 and more"),
         ({"variant": "papr"}, "variant: got 'papr', allowed are paper, reference"),
         ({"norm": "layer"}, "norm: got 'layer', allowed are batch, instance, group"),
         ({"deep_supervision": True}, "deep_supervision: got True, allowed are none, fused, auxiliary"),

@@ -9,12 +9,13 @@ alpha is interpolated to the grid of x and multiplies all channels of x. The cla
 another normalisation, `normalise_by_sum`.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from hngtv.networks.blocks import CONVOLUTIONS, PointwiseBlock, build_norm, resize
+from hngtv.networks.blocks import CONVOLUTIONS, NORM_NAMES, PointwiseBlock, build_norm, resize
+from hngtv.networks.checks import check_choice, check_count, check_maps, step_of
 
 Variant = Literal["paper", "reference"]
 GateVariant = Literal[Variant, "sononet"]
@@ -62,6 +63,9 @@ class AttentionGate(nn.Module):
             Not for "sononet", whose alpha sums to 1.
         inner_channels: F_int; None for `skip_channels`, as in the released CT networks.
         stride: Of the reference's W_x, a number or one for each axis: from the grid of x to that of g.
+
+    Raises:
+        ValueError: A setting is not among those allowed; the message says which are.
     """
 
     def __init__(
@@ -76,10 +80,23 @@ class AttentionGate(nn.Module):
         stride: int | tuple[int, ...] = 2,
     ) -> None:
         super().__init__()
+        check_choice("spatial_dims", spatial_dims, tuple(CONVOLUTIONS))
+        check_choice("variant", variant, get_args(GateVariant))
+        check_choice("norm", norm, NORM_NAMES)
+        width = skip_channels if inner_channels is None else inner_channels
+        check_count("skip_channels", skip_channels, 1, "give the channels of x")
+        check_count("gating_channels", gating_channels, 1, "give the channels of g")
+        check_count("inner_channels", width, 1, "leave it out for those of x")
+        step = step_of(stride, spatial_dims)
+        if step is None:
+            raise ValueError(
+                f"stride: got {stride!r}, allowed are a whole number or {spatial_dims} of them, all 1 or more: "
+                "give that of the pooling from the grid of x to that of g"
+            )
         convolution = CONVOLUTIONS[spatial_dims]
-        width = inner_channels or skip_channels
         self.variant = variant
-        side = stride if variant == "reference" else 1
+        self.skip_channels, self.gating_channels, self.spatial_dims = skip_channels, gating_channels, spatial_dims
+        side = step if variant == "reference" else 1
         self.theta = convolution(skip_channels, width, kernel_size=side, stride=side, bias=False)
         self.phi = convolution(gating_channels, width, kernel_size=1, bias=variant != "sononet")
         self.psi = convolution(width, 1, kernel_size=1)
@@ -101,7 +118,14 @@ class AttentionGate(nn.Module):
             gating: (N, F_g, X', Y', Z') on a coarser grid.
         Returns:
             Weighted features, shaped like `skip`, and alpha (N, 1, X, Y, Z) in [0, 1].
+
+        Raises:
+            ValueError: The features do not fit the gate.
         """
+        check_maps("skip features x", skip, self.skip_channels, self.spatial_dims, "build with other skip_channels")
+        check_maps(
+            "gating features g", gating, self.gating_channels, self.spatial_dims, "build with other gating_channels"
+        )
         projected = self.theta(skip)
         # The reference sums on the grid of theta(x), the paper on that of g: the same for sides that divide by 2.
         size = gating.shape[2:] if self.variant == "paper" else projected.shape[2:]
@@ -130,6 +154,8 @@ class MultiAttentionGate(nn.Module):
         stride: int | tuple[int, ...] = 2,
     ) -> None:
         super().__init__()
+        check_count("n_gates", n_gates, 1, "leave the gate out for none")
+        check_choice("variant", variant, get_args(Variant))
         self.gates = nn.ModuleList(
             AttentionGate(skip_channels, gating_channels, variant, norm, spatial_dims, open_start, stride=stride)
             for _ in range(n_gates)

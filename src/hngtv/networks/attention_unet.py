@@ -1,7 +1,7 @@
 """The U-Net of Schlemper, Oktay et al. 2019 with attention gates on its skips, or without them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -20,6 +20,7 @@ from hngtv.networks.blocks import (
     padded_size,
     resize,
 )
+from hngtv.networks.checks import check_choice, check_count, check_maps, step_of, widths_of
 from hngtv.networks.fusion import Fusion, ModalityStems, check_fusion, pet_encoder_widths, split_modalities
 from hngtv.networks.output import NetworkOutput, SegmentationNetwork
 
@@ -36,14 +37,14 @@ def _steps_of(strides: Sequence[int | Sequence[int]] | None, n_levels: int, spat
     Raises:
         ValueError: Not one for each step, or not one for each axis.
     """
-    steps = [
-        (stride,) * spatial_dims if isinstance(stride, int) else tuple(stride)
-        for stride in (strides if strides is not None else [2] * (n_levels - 1))
-    ]
-    if len(steps) != n_levels - 1 or any(len(step) != spatial_dims or min(step) < 1 for step in steps):
+    n_steps = n_levels - 1
+    given = [2] * n_steps if strides is None else list(strides) if isinstance(strides, Iterable) else []
+    steps = [step for step in (step_of(stride, spatial_dims) for stride in given) if step is not None]
+    if not len(steps) == len(given) == n_steps:
         raise ValueError(
-            f"strides: got {strides}, expected {n_levels - 1} of them for {n_levels} levels, "
-            f"each a number or {spatial_dims} numbers, all 1 or more"
+            f"strides: got {strides!r}, expected {n_steps} of them for {n_levels} levels, "
+            f"each a whole number or {spatial_dims} of them, all 1 or more: "
+            f"give such as {[2] * n_steps}, or leave them out for that"
         )
     return steps
 
@@ -120,6 +121,7 @@ class AttentionUNet(SegmentationNetwork):
         fusion: Fusion = "early",
     ) -> None:
         super().__init__()
+        widths = widths_of(widths)
         self._check_settings(spatial_dims, in_channels, out_channels, widths, n_gates, variant, norm, deep_supervision)
         check_fusion(fusion, in_channels, widths, n_gates)
         self.in_channels = in_channels
@@ -165,27 +167,14 @@ class AttentionUNet(SegmentationNetwork):
             ("norm", norm, NORM_NAMES),
             ("deep_supervision", deep_supervision, get_args(DeepSupervision)),
         ):
-            if got not in allowed:
-                raise ValueError(f"{name}: got {got!r}, allowed are {', '.join(map(str, allowed))}: choose one")
-        for name, got, least, why in (
+            check_choice(name, got, allowed)
+        for name, got, least, fix in (
             ("in_channels", in_channels, 1, "give the channels of your images"),
             ("out_channels", out_channels, 2, "count the background as a class"),
             ("n_gates", n_gates, 0, "0 gives the plain U-Net"),
             ("number of widths", len(widths), 3 if n_gates else 2, "the first skip is free of gates"),
-            ("least of the widths", min(widths, default=0), 1, "give the channels of each level"),
         ):
-            if got < least:
-                raise ValueError(f"{name}: got {got}, allowed are {least} and more: {why}")
-
-    def _check_images(self, images: Tensor) -> None:
-        got, n_axes = f"got images of shape {tuple(images.shape)}", len(self.total_stride)
-        if images.dim() != n_axes + 2 or images.shape[1] != self.in_channels:
-            axes = ("X, Y", "X, Y, Z")[n_axes - 2]
-            raise ValueError(
-                f"{got}, expected (N, {self.in_channels}, {axes}): reshape them, or build with other in_channels"
-            )
-        if min(images.shape) < 1:
-            raise ValueError(f"{got}, allowed are sides of 1 and more: leave empty images out")
+            check_count(name, got, least, fix)
 
     def _initialise(self) -> None:
         """Kaiming-normal 3 x 3 (x 3) convolutions, as in the released code, and heads that start at background."""
@@ -201,7 +190,7 @@ class AttentionUNet(SegmentationNetwork):
     def run(self, images: Tensor) -> NetworkOutput:
         """The whole output of a forward pass; see `NetworkOutput`."""
         size = images.shape[2:]
-        self._check_images(images)
+        check_maps("images", images, self.in_channels, len(self.total_stride), "build with other in_channels")
         padded = pad_to(images, padded_size(size, self.total_stride))
         skips, uptake = self._encode(padded)
         levels, attention = self._decode(skips, uptake)
