@@ -225,10 +225,16 @@ def test_mistake_in_a_file_fails_with_its_key(widths: list[int]) -> None:
         parse_settings(RunSettings, tree)
 
 
-def test_gated_network_has_gates() -> None:
-    for override in ("network.n_gates=0", "network.widths=[8,16]"):
-        with pytest.raises(InputError, match="network"):
-            run_settings("network=attention_unet", override)
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("network.n_gates=0", "needs n_gates of 1 or more, got 0; take network=unet"),
+        ("network.widths=[8,16]", r"needs at least 3 widths .*, got 2; add a level, or take network=unet"),
+    ],
+)
+def test_gated_network_has_gates(override: str, told: str) -> None:
+    with pytest.raises(InputError, match=f"network: attention_unet {told}"):
+        run_settings("network=attention_unet", override)
 
 
 @pytest.mark.parametrize("fusion", ["early", "stems", "pet_gated", "ct_only", "pet_only"])

@@ -32,8 +32,15 @@ class UNetSettings:
     fusion: Literal["early", "stems", "pet_gated", "ct_only", "pet_only"] = "early"
 
     def __post_init__(self) -> None:
-        if self.name == "attention_unet" and (self.n_gates < 1 or len(self.widths) < 3):
-            raise ValueError("attention_unet needs n_gates of 1 or more and at least 3 widths (the first skip is free)")
+        if self.name == "attention_unet" and self.n_gates < 1:
+            raise ValueError(
+                f"attention_unet needs n_gates of 1 or more, got {self.n_gates}; take network=unet for a plain U-Net"
+            )
+        if self.name == "attention_unet" and len(self.widths) < 3:
+            raise ValueError(
+                f"attention_unet needs at least 3 widths (the first skip is free), got {len(self.widths)}; "
+                "add a level, or take network=unet for a plain U-Net"
+            )
         if self.strides is not None and len(self.strides) != len(self.widths) - 1:
             raise ValueError(
                 f"strides needs one less entry than widths, {len(self.widths) - 1}: one for each step down"
