@@ -1,5 +1,6 @@
 """Networks of others behave as ours do, at any size and at batch size 1; the user's own come in by their door."""
 
+import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,23 @@ def test_normalisation_is_the_one_asked_for(name: str, norm: str) -> None:
     assert found & set(kinds.values()) == {kinds[norm]}
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8, 8), (1, 2, 8, 8)])
+def test_images_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
+    told = f"got images for network segresnet of shape {shape}, expected (N, 2, X, Y, Z): reshape them, or build"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        build("segresnet")(torch.zeros(shape))
+
+
+def test_attention_of_a_network_without_is_refused_by_its_name() -> None:
+    with pytest.raises(ValueError, match=r"return_attention=True, but network segresnet returns no attention maps"):
+        build("segresnet").eval()(torch.zeros(1, 2, 8, 8, 8), return_attention=True)
+
+
 def test_speed_changes_no_result() -> None:
     torch.manual_seed(0)
     plain, images = nn.Sequential(nn.Conv3d(2, 3, kernel_size=3, padding=1)), torch.randn(1, 2, 8, 8, 8)
     expected = plain(images)
-    network = PeerNetwork(plain, out_channels=3, total_stride=4, label="network")
+    network = PeerNetwork(plain, in_channels=2, out_channels=3, total_stride=4, label="network")
     assert type(plain[0]) is not nn.Conv3d
     torch.testing.assert_close(network(images), expected)
 
@@ -174,6 +187,6 @@ class Answer(nn.Module):
     ],
 )
 def test_wrong_answer_says_what_was_expected(answer: Any, told: str) -> None:
-    network = PeerNetwork(Answer(answer), out_channels=3, total_stride=4, label="own network mine")
+    network = PeerNetwork(Answer(answer), in_channels=2, out_channels=3, total_stride=4, label="own network mine")
     with pytest.raises(InputError, match=f"own network mine returned .*{told}"):
         network(torch.zeros(1, 2, 8, 8, 7))

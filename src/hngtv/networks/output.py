@@ -33,7 +33,13 @@ class NetworkOutput:
 
 
 class SegmentationNetwork(nn.Module, ABC):
-    """A network that gives logits for images of any size."""
+    """A network that gives logits for images of any size.
+
+    Attributes:
+        label: What messages call it; empty for the name of its class.
+    """
+
+    label: str = ""
 
     @abstractmethod
     def run(self, images: Tensor) -> NetworkOutput:
@@ -52,8 +58,9 @@ class SegmentationNetwork(nn.Module, ABC):
         """
         output = self.run(images)
         if return_attention and not output.attention:
+            name = self.label or f"this {type(self).__name__}"
             raise ValueError(
-                f"got return_attention=True, but this {type(self).__name__} returns no attention maps: "
+                f"got return_attention=True, but {name} returns no attention maps: "
                 "build an AttentionUNet with n_gates=1 or more"
             )
         return (output.logits, output.attention_like(images.shape[2:])) if return_attention else output.logits

@@ -18,6 +18,7 @@ from hngtv.config import (
 )
 from hngtv.errors import InputError
 from hngtv.networks.blocks import N_GROUPS, crop_to, pad_to, padded_size
+from hngtv.networks.checks import check_maps
 from hngtv.networks.convolution import Conv3d
 from hngtv.networks.output import NetworkOutput, SegmentationNetwork
 
@@ -36,14 +37,16 @@ class PeerNetwork(SegmentationNetwork):
     Args:
         network: From (N, C, X, Y, Z) to logits (N, classes, X, Y, Z), or to these and a dict of attention maps
             (N, n_maps, X_l, Y_l, Z_l) by name; for sides that are multiples of `total_stride`.
+        in_channels: Input channels.
         out_channels: Classes, background included.
         total_stride: Voxels of the image to one of its coarsest level.
         label: What messages call it.
     """
 
-    def __init__(self, network: nn.Module, out_channels: int, total_stride: int, label: str) -> None:
+    def __init__(self, network: nn.Module, in_channels: int, out_channels: int, total_stride: int, label: str) -> None:
         super().__init__()
         self.network = network
+        self.in_channels = in_channels
         self.out_channels = out_channels
         self.total_stride = total_stride
         self.label = label
@@ -54,7 +57,9 @@ class PeerNetwork(SegmentationNetwork):
 
         Raises:
             InputError: The network returns something else than it should.
+            ValueError: The images do not fit the network.
         """
+        check_maps(f"images for {self.label}", images, self.in_channels, 3, "build with other in_channels")
         size = images.shape[2:]
         padded = pad_to(images, padded_size(size, [self.total_stride] * len(size)))
         answer = self.network(padded)
@@ -115,7 +120,7 @@ def build_peer(settings: PeerSettings, in_channels: int, out_channels: int) -> S
         case OwnNetworkSettings():
             label = f"own network {settings.entry_point}"
             network = _build_own(settings, in_channels, out_channels)
-    return kind(network, out_channels, settings.total_stride, label)
+    return kind(network, in_channels, out_channels, settings.total_stride, label)
 
 
 def _build_monai_attention_unet(settings: MonaiAttentionUNetSettings, in_channels: int, out_channels: int) -> nn.Module:
