@@ -136,15 +136,16 @@ def _pass(model: Model, image: torch.Tensor, inside: Slices | None) -> tuple[tor
     inference, window_voxels = model.settings.inference, model.window_voxels
     each, counts = [], np.zeros((2, len(model.fine), len(AXES)), np.int64)
     for number, network in enumerate(model.fine):
-        flipped = predict_flipped(network, image, inference, window_voxels) if inside is not None else None
-        if flipped is not None and inside is not None:
+        flipped = None
+        if inside is not None:
+            flipped = predict_flipped(network, image, inference, window_voxels)
             plain, *others = flipped[:, 1:, *inside].sum(dim=1).numpy() >= AGREEMENT_THRESHOLD
             counts[0, number] = [np.count_nonzero(plain & other) for other in others]
             counts[1, number] = [np.count_nonzero(plain) + np.count_nonzero(other) for other in others]
-        if flipped is not None and not inference.flip_axes:
-            each.append(flipped[0])
-        else:
+        if flipped is None or inference.flip_axes:
             each.append(predict_probabilities([network], image, inference, window_voxels))
+        else:
+            each.append(flipped[0])
     return torch.stack(each), counts
 
 

@@ -138,8 +138,9 @@ def judge(
 def _judge_case(case: SeenCase, inference: InferenceSettings, dice_before: float) -> Judged:
     labels, agreement = label_region(case.region, inference), case.region.agreement
     assert agreement is not None
-    is_high = case.region.tumour >= FLOOR
-    probability, truth = case.region.tumour[is_high], case.truth[is_high]
+    tumour = case.region.tumour
+    is_high = tumour >= FLOOR
+    probability, truth = tumour[is_high], case.truth[is_high]
     return Judged(
         case.case_id,
         case.fold,
