@@ -50,8 +50,8 @@ docker save hngtv-challenge | gzip > hngtv-challenge.tar.gz     # the algorithm'
 tar -czf model.tar.gz -C model .                                # 2026: the model, uploaded by itself
 ```
 
-`YEAR=2025` for task 1 of 2025. `--build-arg PIP_OPTIONS=...` is given to pip: options that make it find PyTorch's wheels
-for processors keep CUDA out of the image. Without Docker:
+`YEAR=2025` for task 1 of 2025. `--build-arg PIP_OPTIONS=...` is given to pip: options that make it find PyTorch for
+processors keep CUDA out of the image. Without Docker:
 `hngtv challenge year=2026 input=INPUT output=OUTPUT model=model`.
 
 ## Stages and risk in 2026
