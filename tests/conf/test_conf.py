@@ -47,7 +47,7 @@ GROUPS = {
     if folder.is_dir()
 }
 EXPERIMENTS = GROUPS["experiment"]
-ARMS = [name for name in EXPERIMENTS if name != "zhu2020"]
+ARMS = [name for name in EXPERIMENTS if name not in ("zhu2020", "two_stage_ag_long")]
 """Those on equal terms."""
 CHOICES = {group: options for group, options in GROUPS.items() if group not in ("experiment", "launcher", "sweep")}
 N_ROUNDS = max(map(len, CHOICES.values()))
@@ -128,6 +128,21 @@ def test_arms_differ_in_localiser_roi_and_gates_alone() -> None:
     assert len({tuple(size) for size in rois.values()}) == 1
 
 
+def test_arm_for_long_scans_is_the_gated_two_stage_arm() -> None:
+    """It differs in stage 1's data, the ROI and the loss alone, and there in no key but these."""
+    plain_arm, long_arm = (plain(run_settings(f"experiment={name}")) for name in ("two_stage_ag", "two_stage_ag_long"))
+    assert {key for key in plain_arm if plain_arm[key] != long_arm[key]} == {"arm", "localiser", "roi", "loss"}
+    changed = {
+        group: {key for key, value in long_arm[group].items() if value != plain_arm[group][key]}
+        for group in ("localiser", "roi", "loss")
+    }
+    assert changed == {
+        "localiser": {"n_inner_folds", "budget_share", "thresholds", "min_covered"},
+        "roi": {"join_mm", "margin_mm", "hot_share"},
+        "loss": {"absent_share"},
+    }
+
+
 def test_zhu2020_keeps_whole_slices_for_a_network_of_slices() -> None:
     settings = run_settings("experiment=zhu2020")
     assert isinstance(settings.localiser, SliceLocaliser)
@@ -174,6 +189,7 @@ def test_zhu2020_keeps_whole_slices_for_a_network_of_slices() -> None:
         ("localiser.mass=0", ["localiser.mass", "0"]),
         ("intensity.ct_windows_hu=[[240,-160]]", ["intensity", "ct_windows_hu"]),
         ("seed=-1", ["seed", "-1"]),
+        ("roi.hot_share=0.6", ["roi", "foreground_share and hot_share", "together at most 1"]),
         ("inference.flip_axes=[x,w]", ["inference.flip_axes", "w"]),
         ("fold", ["fold"]),
         ("network.widths=[a]", ["network.widths", "'a'"]),

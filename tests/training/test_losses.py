@@ -9,8 +9,10 @@ from hngtv.networks.output import NetworkOutput
 from hngtv.training.losses import AUXILIARY_DECAY, SupervisedLoss
 
 
-def loss_of(logits: Tensor, target: Tensor, *auxiliary: Tensor, dice: float = 1, ce: float = 1) -> Tensor:
-    loss = SupervisedLoss(LossSettings(dice_weight=dice, cross_entropy_weight=ce))
+def loss_of(
+    logits: Tensor, target: Tensor, *auxiliary: Tensor, dice: float = 1, ce: float = 1, absent: float = 0
+) -> Tensor:
+    loss = SupervisedLoss(LossSettings(dice_weight=dice, cross_entropy_weight=ce, absent_share=absent))
     return loss(NetworkOutput(logits, auxiliary, {}, logits.shape[2:]), target)
 
 
@@ -43,6 +45,28 @@ def test_empty_target_has_a_finite_loss_and_gradient(n_classes: int) -> None:
     sure = torch.zeros_like(logits)
     sure[:, 0] = 50
     assert loss_of(sure, torch.zeros_like(target)) < loss
+
+
+def test_batch_without_tumour_counts_by_its_volume_if_asked() -> None:
+    """By hand; where one class is present and the other is not, nothing changes."""
+    logits, target = example()
+    for present in (target, target.clamp(max=1)):
+        assert loss_of(logits, present, absent=0.01) == loss_of(logits, present)
+    volume = logits.softmax(1)[:, 1:].sum()
+    wanted = volume / (volume + 0.01 * target.numel())
+    torch.testing.assert_close(loss_of(logits, torch.zeros_like(target), ce=0, absent=0.01), wanted)
+
+
+def test_only_then_do_crops_without_tumour_teach_the_dice_loss() -> None:
+    gradients = {}
+    for absent in (0.0, 0.01):
+        logits, target = example(2)
+        logits.requires_grad_()
+        loss_of(logits, torch.zeros_like(target), ce=0, absent=absent).backward()
+        assert logits.grad is not None
+        gradients[absent] = float(logits.grad[:, 1].sum())
+    assert gradients[0.0] == pytest.approx(0, abs=1e-7)
+    assert gradients[0.01] > 1e-3
 
 
 def test_perfect_prediction_has_almost_no_loss() -> None:

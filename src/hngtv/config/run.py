@@ -59,7 +59,10 @@ class IntensitySettings:
 
 @settings_group
 class RoiSettings:
-    """How boxes become regions of interest (ROIs), and these the training crops of the fine stage."""
+    """How boxes become regions of interest (ROIs), and these the training crops of the fine stage.
+
+    Of the crops `foreground_share` aim at tumour, `hot_share` at other uptake anywhere in the image, the rest at a ROI.
+    """
 
     margin_mm: NonNegative
     jitter_mm: NonNegative | Literal["matched"]
@@ -68,8 +71,11 @@ class RoiSettings:
     shape: Literal["tight", "fixed", "slab"] = "tight"
     size_mm: Triple | None = None
     join_mm: NonNegative | None = None
+    hot_share: Share = 0.0
 
     def __post_init__(self) -> None:
+        if self.foreground_share + self.hot_share > 1:
+            raise ValueError("foreground_share and hot_share are parts of all crops: together at most 1")
         if (self.shape == "fixed") != (self.size_mm is not None):
             raise ValueError("size_mm is the size of shape=fixed: give both, or neither (size_mm=null)")
 
@@ -98,10 +104,11 @@ class AugmentSettings:
 
 @settings_group
 class LossSettings:
-    """Soft Dice plus cross-entropy."""
+    """Soft Dice plus cross-entropy; `absent_share` is what Dice becomes where a class is absent."""
 
     dice_weight: NonNegative
     cross_entropy_weight: NonNegative
+    absent_share: Share = 0.0
 
     def __post_init__(self) -> None:
         if self.dice_weight == self.cross_entropy_weight == 0:

@@ -20,6 +20,9 @@ from hngtv.volume.box import Box
 Size = tuple[int, int, int]
 Slices = tuple[slice, slice, slice]
 
+HOT_SUV = 2.5
+"""Uptake that may be taken for tumour, in SUV. Source: our choice."""
+
 
 @dataclass(frozen=True)
 class CropRules:
@@ -84,6 +87,8 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
         self.n_items = n_items
         self.size = crop_size(self.cases, rois, rules)
         self.augment = Augmentation(rules.augment, self.size)
+        looked_at = self.cases if rules.roi.hot_share else []
+        self.hot = {case.case_id: hot_voxels(case, rules.level) for case in looked_at}
 
     def __len__(self) -> int:
         return self.n_items
@@ -107,25 +112,29 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
         """First voxel of the crop along each axis: around a small ROI, or somewhere inside a large one.
 
         A crop around a small ROI is moved into the image, and centred on an image that is smaller than it. Of several
-        ROIs one is drawn; a crop that aims at tumour takes the one in which that lies.
+        ROIs one is drawn. A crop that aims at tumour takes the one in which that lies, or the whole image where the
+        localiser missed it; one that aims at other uptake always takes the whole image.
         """
         jitter = draws.uniform(-1, 1, size=3) * self.rules.jitter_mm
         rois = [roi_slices(case, box.shift(jitter), self.rules) for box in self.rois[case.case_id]]
-        seeds = case.foreground_voxels(self.rules.level)
-        if len(rois) > 1:
-            seeds = seeds[np.any([_holds(roi, seeds) for roi in rois], axis=0)]
-        shape = case.grid(self.rules.level).shape
-        anchor = None
-        if len(seeds) and draws.random() < self.rules.roi.foreground_share:
+        seeds, hot = case.foreground_voxels(self.rules.level), self.hot.get(case.case_id, ())
+        x, y, z = shape = case.grid(self.rules.level).shape
+        image = (slice(0, x), slice(0, y), slice(0, z))
+        aim, shares = draws.random(), self.rules.roi
+        if len(seeds) and aim < shares.foreground_share:
             anchor = seeds[draws.integers(len(seeds))]
-        roi = _choose_roi(rois, anchor, draws)
+            roi = next((roi for roi in rois if _holds(roi, anchor)), image)
+        elif len(hot) and aim >= 1 - shares.hot_share:
+            anchor, roi = hot[draws.integers(len(hot))], image
+        else:
+            anchor, roi = None, rois[draws.integers(len(rois))]
         starts = []
-        for axis, (found, size, image) in enumerate(zip(roi, self.size, shape, strict=True)):
+        for axis, (found, size, n) in enumerate(zip(roi, self.size, shape, strict=True)):
             slack = (found.stop - found.start) - size
-            if slack <= 0 and image <= size:
-                starts.append((image - size) // 2)
+            if slack <= 0 and n <= size:
+                starts.append((n - size) // 2)
             elif slack <= 0:
-                starts.append(min(max(found.start + slack // 2, 0), image - size))
+                starts.append(min(max(found.start + slack // 2, 0), n - size))
             elif anchor is None:
                 starts.append(found.start + int(draws.integers(slack + 1)))
             else:
@@ -134,19 +143,17 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
         return starts
 
 
-def _choose_roi(rois: Sequence[Slices], anchor: NDArray[np.int16] | None, draws: np.random.Generator) -> Slices:
-    """The first ROI that holds the voxel a crop aims at; without one, any."""
-    if len(rois) == 1:
-        return rois[0]
-    if anchor is not None:
-        return next(roi for roi in rois if _holds(roi, anchor))
-    return rois[int(draws.integers(len(rois)))]
+def hot_voxels(case: PreparedCase, level: Level) -> NDArray[np.int16]:
+    """Voxels (N, 3) of a level at the centres of coarse voxels of high uptake and without tumour."""
+    (_, pet), target = case.read_whole("coarse")
+    centres_mm = case.grid("coarse").to_world(np.argwhere((pet >= HOT_SUV) & (target == 0)))
+    grid = case.grid(level)
+    nearest = np.rint(grid.to_index(centres_mm)).astype(np.int16)
+    return np.clip(nearest, 0, np.array(grid.shape, dtype=np.int16) - 1)
 
 
-def _holds(roi: Slices, voxels: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """Whether voxels (..., 3) lie in a ROI."""
-    inside = (voxels >= [s.start for s in roi]) & (voxels < [s.stop for s in roi])
-    return np.asarray(inside.all(axis=-1))
+def _holds(roi: Slices, voxel: NDArray[np.int16]) -> bool:
+    return all(s.start <= place < s.stop for s, place in zip(roi, voxel, strict=True))
 
 
 class ResumableSampler(Sampler[int]):
