@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hngtv.cases.manifest import RawCase
-from hngtv.cases.units import ct_fault, ct_window_note, intercept_fault, pet_fault, suv_notes
+from hngtv.cases.units import MIN_SUV, ct_fault, ct_window_note, intercept_fault, pet_fault, suv_notes
 from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
 from hngtv.volume.labels import LABEL_NAMES
@@ -25,8 +25,6 @@ MAX_SUV = 100.0
 
 A percentile and not the maximum, since a full bladder can pass SUV 200 in a few voxels. Source: our choice.
 """
-MIN_SUV = 0.1
-"""A PET whose maximum is below this holds no uptake, or was divided twice. Source: our choice."""
 NEGATIVE_SUV = -1.0
 """Reconstruction and interpolation leave small negatives, which become 0; lower is an error. Source: our choice."""
 COVERAGE_WARNING = 0.8
@@ -218,7 +216,11 @@ def _read_pet(case: RawCase, path: Path, ct: Image) -> tuple[Image, tuple[str, .
         )
     warning = f"case {case.case_id}: PET covers only {covered:.0%} of the CT; the rest is taken as SUV 0"
     warnings = (warning,) if covered < COVERAGE_WARNING else ()
-    warnings += tuple(f"case {case.case_id}: {path} {note}" for note in suv_notes(suv, ct.values, pet.grid, ct.grid))
+    try:
+        notes = suv_notes(suv, ct.values, pet.grid, ct.grid)
+    except InputError as error:
+        raise InputError(f"case {case.case_id}: {path} {error}") from None
+    warnings += tuple(f"case {case.case_id}: {path} {note}" for note in notes)
     return Image(np.maximum(suv, 0.0, out=suv), pet.grid, pet.digest), warnings
 
 

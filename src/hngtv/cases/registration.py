@@ -2,9 +2,10 @@
 
 PET and CT of one examination share the bed, but a patient can move between them. Rotation is left out: on real PET/CT
 moved by a known offset, a search that turns too gave that offset back less exactly and turned by up to 8 degrees.
-An offset added to a PET comes back within about 1 mm, but where a scan shows little (a few slices, a leg) the place of
-most mutual information need not be the right one: so a shift is a finding to look at, and is corrected only where the
-body in CT and PET overlaps better too.
+The place of most mutual information need not be the right one: PETs of 30 sarcomas that nobody moved seem to lie 6 mm
+off in the median, seven of them 8 mm and more, and three of four tumours fitted their outlines worse once moved. So a
+shift is a finding to look at, and is corrected only where CT and PET tell much more of each other after it, and the
+bodies overlap better too: of those 30 that moves none, of ten of them moved by 20 mm it moves nine back.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ N_ITERATIONS = 100
 SHIFT_WARNING_MM = 8.0
 """A shift of at least this, about two PET voxels, is a finding, and is corrected on demand. Source: our choice."""
 SEED = 1
+SURE_GAIN = 1.25
+"""Mutual information must grow by this factor. On PETs that were not moved it grew by 1.19 at most where the shift was
+8 mm and more. Source: our choice.
+"""
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,9 @@ class Shift:
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the body overlaps better too; along a neck or a leg, mutual information alone may slide."""
-        return self.overlap[1] > self.overlap[0]
+        """Whether there is much to gain, and the body overlaps better too."""
+        before, after = self.information
+        return after >= SURE_GAIN * before and self.overlap[1] > self.overlap[0]
 
     @property
     def motion(self) -> NDArray[np.float64]:

@@ -6,13 +6,15 @@ All limits are our choice, made so that a real CT in HU and a real PET in SUV sh
 import numpy as np
 from numpy.typing import NDArray
 
+from hngtv.errors import InputError
 from hngtv.volume.grid import Grid
 
 GREY_MAX = 255
 EXACT = 1e-6
 Z_SCORE_TOLERANCE = 0.01
 """Mean and standard deviation of z-scores are this near to 0 and 1 over the whole image."""
-OFFSET_HU = 1024
+OFFSETS_HU = (1024, 1000)
+"""Usual intercepts, with their sign turned."""
 AIR_HU, TISSUE_HU = (-1074, -874), (-150, 150)
 """Where air and soft tissue lie, -1000 HU and about 0 HU with noise, beam hardening and contrast."""
 MIN_SHARE = 0.02
@@ -21,8 +23,12 @@ WINDOW_LOW_HU = -900.0
 """A CT whose air lies above this was clipped."""
 BODY_HU = -300.0
 """Above this lies the body."""
-USUAL_UPTAKE_SUV = (0.02, 4.0)
-"""Median uptake of the body; SUV is about 1 by its definition, kBq/mL 3 to 10 times that."""
+USUAL_UPTAKE_SUV = (0.15, 2.0)
+"""Median uptake of the body, 0.36 to 1.04 in 30 real patients; kBq/mL is 3 to 10 times as much."""
+MIN_SUV = 0.1
+"""A PET whose maximum is below this holds no uptake, or was divided twice."""
+LEAST_PEAK_SUV = 1.0
+"""The body as a whole has SUV 1, so something in any part of it has more, noise alone included."""
 LATTICE_POINTS = 40
 """Points along each axis at which the body is looked up."""
 
@@ -47,12 +53,14 @@ def intercept_fault(values: NDArray) -> str | None:
     """Why values without padding are no HU: air and soft tissue both lie higher by the usual intercept; None if not."""
     if not values.size:
         return None
-    air, tissue = (_share(values, low + OFFSET_HU, high + OFFSET_HU) for low, high in (AIR_HU, TISSUE_HU))
-    if min(air, tissue) < MIN_SHARE:
+    largest = max(OFFSETS_HU)
+    air, tissue = (values[_between(values, low + largest, high + largest)] for low, high in (AIR_HU, TISSUE_HU))
+    if min(len(air), len(tissue)) < MIN_SHARE * values.size:
         return None
+    offset = min(OFFSETS_HU, key=lambda offset: abs(float(np.median(air)) - (offset - 1000)))
     return (
-        f"has minimum {float(values.min()):g} and soft tissue near {OFFSET_HU}: its rescale intercept was not applied; "
-        f"set ct_offset=-{OFFSET_HU} for this case in cases.csv"
+        f"has minimum {float(values.min()):g} and soft tissue near {offset}: its rescale intercept was not applied; "
+        f"set ct_offset=-{offset} for this case in cases.csv"
     )
 
 
@@ -68,8 +76,8 @@ def pet_fault(values: NDArray) -> str | None:
     """Why (X, Y, Z) are no SUV but were scaled or normalised, and what to do; None if no sign is clear."""
     low, high = float(values.min()), float(values.max())
     advice = "SUV cannot be got back, so give the original PET"
-    if (low >= 0 or low == -1) and abs(high - 1) <= EXACT:
-        return f"has values from {low:g} to exactly 1, as after scaling; {advice}"
+    if (low >= 0 or low == -1) and MIN_SUV <= high <= LEAST_PEAK_SUV + EXACT:
+        return f"has values from {low:g} to {high:g}, and SUV has some above 1, as after scaling; {advice}"
     if low >= 0 and high == GREY_MAX and _are_whole(values):
         return f"has whole values from {low:g} to {high:g}, as 8-bit grey; {advice}"
     if low < 0:
@@ -85,15 +93,20 @@ def suv_notes(suv: NDArray, ct_hu: NDArray, pet_grid: Grid, ct_grid: Grid) -> li
     Args:
         suv: (X, Y, Z) on `pet_grid`.
         ct_hu: (X, Y, Z) on `ct_grid`.
+    Raises:
+        InputError: The body's uptake is below 0.
     """
     notes = []
     if _are_whole(suv):
         notes.append("holds whole numbers only; check that it is SUV and not counts")
     uptake = body_uptake(suv, ct_hu, pet_grid, ct_grid)
+    if uptake is not None and uptake < 0:
+        raise InputError(f"has a median of {uptake:.3g} in the body, as after z-scoring; give the original PET in SUV")
     low, high = USUAL_UPTAKE_SUV
     if uptake is not None and not low <= uptake <= high:
         notes.append(
-            f"has a median of {uptake:.3g} in the body, where SUV is about 1; check its unit (kBq/mL?) and its factor"
+            f"has a median of {uptake:.3g} in the body, where SUV is about 1; check its unit (kBq/mL, or scaled?) and "
+            "its factor"
         )
     return notes
 
@@ -114,8 +127,8 @@ def _are_whole(values: NDArray) -> bool:
     return values.dtype.kind in "iu" or bool(np.array_equal(values, np.rint(values)))
 
 
-def _share(values: NDArray, low: float, high: float) -> float:
-    return float(np.mean((values >= low) & (values <= high)))
+def _between(values: NDArray, low: float, high: float) -> NDArray[np.bool_]:
+    return (values >= low) & (values <= high)
 
 
 def _at(values: NDArray, value: float) -> float:

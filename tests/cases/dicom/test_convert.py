@@ -309,6 +309,39 @@ def test_two_files_of_outlines_for_one_ct(tmp_path: Path) -> None:
     assert "rs2.dcm" in line
 
 
+@pytest.mark.parametrize(("kind", "n_points"), [("POINT", 1), ("OPEN_PLANAR", 4), ("", 0)])
+def test_outlines_that_hold_no_voxel_are_no_empty_target(tmp_path: Path, kind: str, n_points: int) -> None:
+    """They do not say that a patient has no tumour."""
+    write_ct(tmp_path / "in")
+    contours = [(contour()[0][:n_points], kind)] if n_points else []
+    write_rtstruct(tmp_path / "in" / "rs.dcm", [("GTVp", contours)])
+    case, findings = one_case(tmp_path / "in", tmp_path / "out")
+    assert case.target is None
+    assert not (tmp_path / "out" / "P1" / "gtv.nii.gz").exists()
+    assert "has no target: no outline of its GTV holds a voxel" in findings[-1].text
+    assert one_case(tmp_path / "in", tmp_path / "out") == (case, findings)
+
+
+def test_versions_of_one_outline_are_told(tmp_path: Path) -> None:
+    write_ct(tmp_path / "in")
+    write_rtstruct(tmp_path / "in" / "rs.dcm", [("GTV_CT", [contour()]), ("GTV_PET", [contour(2)])])
+    _, findings = one_case(tmp_path / "in", tmp_path / "out")
+    assert "2 outlines became one GTVp: 'GTV_CT', 'GTV_PET'; if they are versions of one" in findings[-1].text
+
+
+def test_files_without_a_preamble(tmp_path: Path) -> None:
+    """As older archives wrote them, beside a patient as usual."""
+    write_patient(tmp_path / "in" / "usual")
+    for path in write_patient(tmp_path / "in" / "bare", "P2").iterdir():
+        path.write_bytes(path.read_bytes()[128 + len("DICM") :])
+    assert holds_dicom(tmp_path / "in" / "bare")
+    cases, findings = convert_patients(tmp_path / "in", tmp_path / "out")
+    assert [case.case_id for case in cases] == ["P1", "P2"], findings
+    assert findings == []
+    images = [[read_image(path).values for path in (case.ct, case.pet, case.target) if path] for case in cases]
+    assert all(np.array_equal(one, other) for one, other in zip(*images, strict=True))
+
+
 def test_names_that_no_pattern_knows(tmp_path: Path) -> None:
     write_ct(tmp_path / "in")
     write_rtstruct(tmp_path / "in" / "rs.dcm", [("Tumeur été", [contour()])])

@@ -5,9 +5,25 @@ from hngtv.cases.manifest import CASE_ID
 from hngtv.errors import InputError
 
 GTVP = ("GTVp", "GTV-P", "gtv_p", "GTVt", "GTV T", "GTV primary", "GTV_Primary_CT", "GTV tumour", "GTVp1", "GTVp_left")
+GTVP += ("GTV(p)", "GTVp 70Gy", "GTV tonsil", "GTV_oropharynx_L", "Primary tumor")
 GTVN = ("GTVn", "GTV-N", "GTV_N", "gtv n 2", "GTVn1", "GTVnL", "GTV LN", "GTV_nodes_right", "GTV nodal", "GTV ADP")
+GTVN += ("GTV lymph node", "GTVn_II", "GTVnIIa", "GTV_node_lt_2", "GTV node IV left", "N1_GTV", "GTVn 60 Gy")
 GTV = ("GTV", "GTV_Mass_CT", "gtv 1", "iGTV", "Gross Tumor Volume")
-OTHERS = ("PTV", "CTVp", "GTV+5mm", "GTV-PTV", "Ring_GTVp", "zGTVp_opt", "GTVp+n", "Parotid", "Body", "not GTV", "")
+OTHERS = (
+    "PTV",
+    "CTVp",
+    "GTV+5mm",
+    "GTV-PTV",
+    "Ring_GTVp",
+    "zGTVp_opt",
+    "GTVp+n",
+    "Parotid",
+    "Body",
+    "not GTV",
+    "GTV-PRV",
+    "CTV n",
+    "",
+)
 
 
 @pytest.mark.parametrize("name", GTVP)

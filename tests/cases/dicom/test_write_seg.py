@@ -79,10 +79,19 @@ def test_a_probability_comes_back_to_half_a_step(tmp_path: Path) -> None:
     np.testing.assert_allclose(raw / dataset.MaximumFractionalValue, values, atol=0.5 / 255 + 1e-6)
 
 
-def test_a_series_that_lacks_what_a_seg_needs_is_told(tmp_path: Path) -> None:
+def test_a_series_without_what_may_be_empty_has_a_seg(tmp_path: Path) -> None:
     original = write_original(tmp_path / "ct")
     for one in original.stack.slices:
         del one.header.PatientID
+    mask = as_mask(labels_of_series(), original, tmp_path)
+    write_seg(tmp_path / "seg.dcm", mask.values, mask.grid, original, MAKER)
+    assert dcmread(tmp_path / "seg.dcm").PatientID == ""
+
+
+def test_a_series_that_lacks_what_a_seg_needs_is_told(tmp_path: Path) -> None:
+    original = write_original(tmp_path / "ct")
+    for one in original.stack.slices:
+        del one.header.StudyInstanceUID
     mask = as_mask(labels_of_series(), original, tmp_path)
     with pytest.raises(InputError, match="cannot be referred to by a SEG"):
         write_seg(tmp_path / "seg.dcm", mask.values, mask.grid, original, MAKER)

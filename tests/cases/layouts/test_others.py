@@ -12,6 +12,7 @@ from hngtv.cases.layouts import Recognised, recognise
 from hngtv.cases.manifest import RawCase, load_cases
 from hngtv.errors import InputError
 from tests.cases.layouts.test_hecktor import touch
+from tests.tiny_dicom import write_ct
 
 
 def by_id(found: Recognised) -> dict[str, RawCase]:
@@ -182,18 +183,29 @@ def test_4d_images_of_the_decathlon_are_split_into_frames(tmp_path: Path) -> Non
     assert "expected 4 axes" in finding.text
 
 
+def test_dicom_beside_named_cases_is_told(tmp_path: Path) -> None:
+    touch(tmp_path, "P1/ct.nii.gz", "P1/pet.nii.gz")
+    assert recognise(tmp_path).notes == ()
+    write_ct(tmp_path / "P2")
+    (note,) = recognise(tmp_path).notes
+    assert "holds DICOM too, which was not read" in note
+
+
 def test_bids_like_tree_with_masks_in_derivatives(tmp_path: Path) -> None:
     touch(tmp_path, "sub-01/ct/sub-01_ct.nii.gz", "sub-01/pet/sub-01_trc-FDG_pet.nii.gz")
     touch(tmp_path, "sub-02/anat/sub-02_ct.nii.gz", "sub-02/pet/sub-02_pet.nii.gz")
     touch(tmp_path, "derivatives/manual/sub-01/sub-01_label-GTV_dseg.nii.gz")
-    (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t60\nsub-03\t50\n")
+    (tmp_path / "participants.tsv").write_text(
+        "participant_id\tage\tcentre\nsub-01\t60\tX\nsub-02\t\tY\nsub-03\t50\tX\n"
+    )
     write_json(tmp_path / "sub-02/pet/sub-02_pet.json", {"Units": "Bq/mL"})
     found = recognise(tmp_path)
     cases = by_id(found)
     assert found.layout == "BIDS-like"
     assert sorted(cases) == ["sub-01", "sub-02"]
     assert cases["sub-01"].target is not None
-    assert (cases["sub-01"].extra, cases["sub-02"].target) == ({"age": "60"}, None)
+    assert (cases["sub-01"].extra["age"], cases["sub-02"].target) == ("60", None)
+    assert [cases[case_id].centre for case_id in sorted(cases)] == ["X", "Y"]
     notes = "\n".join(found.notes)
     assert "says that the PET is in Bq/mL; give pet_unit and pet_factor" in notes
     assert "1 id(s) have no images here and were left out: sub-03" in notes

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAGIC = b"DICM"
 MAGIC_AT = 128
+BARE_STARTS = (b"\x02\x00\x00\x00", b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x16\x00")
+"""First tag of a file without the preamble: length of group 2 or 8, character set, image type, or SOP class."""
 FILES_PER_FOLDER = 3
 FOLDERS_LOOKED_AT = 200
 """How far `holds_dicom` looks: enough for a tree of patients with notes beside them. Source: our choice."""
@@ -74,7 +76,7 @@ def _first_files(folder: Path) -> Iterator[Path]:
 def _is_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
-            stream.seek(MAGIC_AT)
-            return stream.read(len(MAGIC)) == MAGIC
+            start = stream.read(MAGIC_AT + len(MAGIC))
+        return start[MAGIC_AT:] == MAGIC or start.startswith(BARE_STARTS)
     except OSError:
         return False

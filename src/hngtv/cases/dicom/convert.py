@@ -25,7 +25,7 @@ from hngtv.errors import InputError
 from hngtv.run_folder import atomic_folder, make_folder, read_json, sha256_of, sweep_temporaries, write_json
 from hngtv.volume.nifti import write_nifti
 
-CONVERT_VERSION = 2
+CONVERT_VERSION = 3
 """Raised whenever the same files give other values, so that older cases are converted again."""
 RECORD_NAME = "dicom.json"
 FILES = {"ct": "ct", "pet": "pet", "target": "gtv"}
@@ -151,9 +151,14 @@ def _write(scan: Scan, folder: Path, patterns: OutlinePatterns, key: str) -> dic
             warnings += suv.warnings
         if scan.outlines is not None:
             target = draw_target(scan.outlines, ct.grid, scan.ct.frame, patterns)
-            _write_image(temporary, "gtv", target.labels, ct)
-            record["target"] = target.facts
             warnings += target.warnings
+            if target.labels.any():
+                _write_image(temporary, "gtv", target.labels, ct)
+                record["target"] = target.facts
+            else:
+                warnings.append(
+                    "has no target: no outline of its GTV holds a voxel, which is not to say that it has none"
+                )
         record["warnings"] = warnings
         write_json(temporary / RECORD_NAME, record)
     return record

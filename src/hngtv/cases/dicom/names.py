@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from hngtv.cases.manifest import CASE_ID
 from hngtv.errors import InputError
 
-TAIL = r"( ?(\d|[a-d]|l|r|lt|rt|li|re|left|right|ct|pt|pet|mr|mass|final|v\d))*"
-"""What may follow the name proper: a count, a side, the scan it was drawn on.
+TAIL = r"( ?(\d|[a-d]|l|r|lt|rt|li|re|left|right|ct|pt|pet|mr|mass|final|v\d|gy))*"
+"""What may follow the name proper: a count, a side, a dose, the scan it was drawn on.
 
 Digits are taken one by one, so that a long number is read in one way only and matching takes no time that doubles.
 """
+LEVEL = r"( ?(i{1,3}|iv|vi{0,2})[ab]?)?"
+"""Level of the neck in roman numbers."""
 NODE = r"(n|ln|lnn|nd|nod|node|nodes|nodal|lymph\w*|lk|adp|aden\w*|gangl\w*)"
 PRIMARY = r"(p|t|pt|prim|primary|primaire|prim[aä]r\w*|tum\w*|main)"
-GTVP = (rf"gtv ?{PRIMARY}{TAIL}", rf"{PRIMARY} gtv{TAIL}")
-GTVN = (rf"gtv ?{NODE}{TAIL}", rf"{NODE} gtv{TAIL}")
+SITE = r"(tonsil|tongue|base of tongue|bot|\w*pharynx|larynx|glottis|supraglottis|oral cavity|palate|maxilla|sinus)"
+GTVP = (rf"gtv ?{PRIMARY}{TAIL}", rf"{PRIMARY} (gtv|tumou?r){TAIL}", rf"gtv {SITE}{TAIL}")
+GTVN = (rf"gtv ?{NODE}( {NODE})?{LEVEL}{TAIL}", rf"{NODE}{TAIL} gtv{TAIL}")
 GTV = (rf"i?gtv{TAIL}", rf"gross (tumou?r|target)( volume)?{TAIL}")
 """Regular expressions that a whole plain name must match. Source: our choice, after names met in public sets."""
 MAX_ID_LENGTH = 64
@@ -62,12 +65,12 @@ class DicomChoices:
 
 
 def plain_name(name: str) -> str:
-    """A name in small letters, with one space for each run of spaces, dots, dashes and underscores.
+    """A name in small letters, with one space for each run of spaces, dots, dashes, underscores and brackets.
 
     >>> plain_name(" GTV_N-left")
     'gtv n left'
     """
-    return re.sub(r"[\s_.\-]+", " ", unicodedata.normalize("NFKC", name).lower()).strip()
+    return re.sub(r"[\s_.\-()\[\]]+", " ", unicodedata.normalize("NFKC", name).lower()).strip()
 
 
 def match_names(names: Iterable[str], patterns: OutlinePatterns) -> dict[str, int]:

@@ -122,6 +122,12 @@ def draw_target(file: OutlineFile, grid: Grid, frame: str, patterns: OutlinePatt
         warnings += [f"outline {name!r} {line}" for line in lines]
         fact = {"name": name, "number": number, "label": label, "encoding": drawn.encoding}
         drawn_facts.append(fact | {"volume_ml": round(n_voxels * grid.voxel_ml, 4)})
+    primaries = [fact["name"] for fact in drawn_facts if fact["label"] == 1]
+    if len(primaries) > 1:
+        named = ", ".join(map(repr, primaries[:MAX_NAMES_SHOWN]))
+        warnings.append(
+            f"{len(primaries)} outlines became one GTVp: {named}; if they are versions of one, choose by outlines.gtvp"
+        )
     if n_overlap:
         warnings.append(f"GTVp and GTVn overlap in {n_overlap} voxels, which became GTVn")
     unused = sorted(name for name in file.names.values() if name not in label_of)

@@ -26,7 +26,7 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 """A sequence of this length ends with a mark; without it, reading fails by itself. Source: DICOM PS3.5, 7.5."""
 
 
-class NotDicomError(Exception):
+class NotDicomError(InputError):
     """The file is something else than DICOM."""
 
 
@@ -165,15 +165,18 @@ def shown(path: Path) -> str:
 
 def _read_bare(path: Path, tags: list[Any] | None) -> FileDataset:
     """A file without the preamble, taken as DICOM if it holds the class and the identifier of an object."""
+    fault = NotDicomError(f"{shown(path)} is no DICOM file; copy it again from its source")
     if path.suffix.lower() not in BARE_SUFFIXES:
-        raise NotDicomError
+        raise fault
+    if tags is not None:
+        tags = [*tags, "SOPClassUID", "SOPInstanceUID"]
     try:
         dataset = dcmread(path, stop_before_pixels=True, specific_tags=tags, force=True)
         if str(dataset.get("SOPClassUID", "")).startswith("1.2.840.10008.") and "SOPInstanceUID" in dataset:
             return dataset
     except Exception:  # bytes of something else, read as tags
         pass
-    raise NotDicomError
+    raise fault
 
 
 def _why_no_pixels(path: Path, error: Exception) -> str:

@@ -4,12 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, DT, TM
 
-from hngtv.cases.dicom.read import items_of, number_of, tag_name, text_of, words_of
+from hngtv.cases.dicom.read import items_of, number_of, shown, tag_name, text_of, words_of
 from hngtv.errors import InputError
 
 WEIGHT_KG = (2.0, 400.0)
@@ -18,6 +19,8 @@ HALF_LIFE_S = (60.0, 1e6)
 """Values beyond these are in another unit, or none. Source: our choice; 18F has 6586 s, doses are 20 to 800 MBq."""
 MAX_ELAPSED_S = 12 * 3600.0
 """Longest time from injection to scan that is believed: six half-lives of 18F. Source: our choice."""
+MAX_HALF_LIVES = 10
+"""After more, a thousandth of the activity is left. Source: our choice."""
 HALF_A_DAY = timedelta(hours=12)
 """An acquisition is taken to be no farther than this from SeriesTime where only the series has a date. Our choice."""
 DISAGREE_S = 60.0
@@ -57,11 +60,18 @@ class _Tags:
 
     def text(self, keyword: str) -> str:
         """The one value that all slices have; "" for none."""
-        values = {text_of(header, keyword) for header in self.headers}
+        values: dict[str, list[Dataset]] = {}
+        for header in self.headers:
+            values.setdefault(text_of(header, keyword), []).append(header)
         if len(values) > 1:
-            raise InputError(f"the PET has {len(values)} values of {tag_name(keyword)} in one series; expected one")
-        self.used[keyword] = (value := values.pop())
-        return value
+            rarest = min(values, key=lambda value: len(values[value]))
+            file = shown(Path(getattr(values[rarest][0], "filename", None) or "one slice"))
+            raise InputError(
+                f"the PET has {len(values)} values of {tag_name(keyword)} in one series, {rarest!r} in {file}; "
+                "expected one, so copy that file again from its source"
+            )
+        (self.used[keyword],) = values
+        return self.used[keyword]
 
     def number(self, keyword: str, limits: tuple[float, float], unit: str, item: Dataset | None = None) -> float:
         """A number within limits, of the series or of an item of its first slice."""
@@ -152,6 +162,11 @@ def _from_activity(tags: _Tags, to_bqml: float, words: str) -> Suv:
     dose = tags.number("RadionuclideTotalDose", DOSE_BQ, "Bq", items[0])
     half_life = tags.number("RadionuclideHalfLife", HALF_LIFE_S, "s", items[0])
     elapsed_s, warnings = _elapsed(tags, items[0])
+    if elapsed_s > MAX_HALF_LIVES * half_life:
+        raise InputError(
+            f"the PET has {tag_name('RadionuclideHalfLife')} = {half_life:g} s and began {elapsed_s:.0f} s after the "
+            f"injection; expected at most {MAX_HALF_LIVES} half-lives (6586 s for 18F), so mend the tag"
+        )
     decayed = dose * 2 ** (-elapsed_s / half_life)
     tags.used |= {"elapsed_s": elapsed_s, "decayed_dose_bq": decayed}
     rule = f"{words}, times weight / (dose x 2^(-elapsed / half-life))"
@@ -173,7 +188,8 @@ def _elapsed(tags: _Tags, injection: Dataset) -> tuple[float, tuple[str, ...]]:
     if not 0 <= elapsed_s <= MAX_ELAPSED_S:
         raise InputError(
             f"the PET was acquired {elapsed_s / 3600:.2f} h after the injection by {tag_name('AcquisitionTime')} and "
-            f"the injection's time; expected 0 to {MAX_ELAPSED_S / 3600:g} h, so mend the dates"
+            f"{tag_name('RadiopharmaceuticalStartDateTime')} or {tag_name('RadiopharmaceuticalStartTime')}; expected "
+            f"0 to {MAX_ELAPSED_S / 3600:g} h, so mend the dates"
         )
     return elapsed_s, (*warnings, *_early_series(tags, start))
 

@@ -22,6 +22,12 @@ TYPES = {1: codes.SCT.NeoplasmPrimary, 2: codes.SCT.NeoplasmSecondary}
 REGIONS = {1: codes.SCT.HeadAndNeck, 2: codes.SCT.LymphNodeOfHeadAndNeck}
 """Where it is, so that one in a node is told from one elsewhere. Source: SNOMED CT."""
 
+MAY_BE_EMPTY = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "ReferringPhysicianName",
+    "StudyID", "StudyDate", "StudyTime",
+)  # fmt: skip
+"""Tags that a DICOM object must have and may leave empty. Source: DICOM PS3.3, patient and general study modules."""
+
 
 def write_seg(path: Path, labels: NDArray[np.uint8], grid: Grid, original: Original, maker: Maker) -> None:
     """Write the labels of a mask that are not empty, as binary segments GTVp and GTVn.
@@ -79,10 +85,14 @@ def _write(
     maker: Maker,
 ) -> None:
     """Write values (columns, rows, slices) of the series."""
+    headers = [one.header for one in original.stack.slices]
+    for header in headers:
+        for keyword in MAY_BE_EMPTY:
+            header.setdefault(keyword, "")
     with quiet_pydicom():
         try:
             seg = Segmentation(
-                source_images=[one.header for one in original.stack.slices],
+                source_images=headers,
                 pixel_array=np.ascontiguousarray(values.transpose(2, 1, 0)),
                 segmentation_type=kind,
                 segment_descriptions=segments,

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from hngtv.cases.dicom import convert_patients, holds_dicom
 from hngtv.cases.dicom.names import DicomChoices
 from hngtv.cases.layouts.bids import find_bids
 from hngtv.cases.layouts.decathlon import find_decathlon, read_decathlon
@@ -40,7 +41,8 @@ def recognise(source: Path, layout: FolderLayout | None = None, dicom: DicomChoi
         if by_name != FolderLayout():
             raise
     else:
-        return Recognised("a folder of cases", f"{len(cases)} files are named like {by_name.ct}", tuple(cases))
+        why = f"{len(cases)} files are named like {by_name.ct}"
+        return Recognised("a folder of cases", why, tuple(cases), _dicom_beside(source))
     tree = walk_tree(source)
     for find in FINDERS:
         if found := find(tree):
@@ -81,13 +83,8 @@ def _checked(found: Recognised, source: Path) -> Recognised:
 
 def _recognise_dicom(tree: Tree, choices: DicomChoices | None) -> Recognised:
     known = len(tree.images) + len(tree.tables) + len(tree.jsons) + len(tree.archives)
-    if tree.n_files > known:
-        from hngtv.cases.dicom import convert_patients, holds_dicom  # pydicom is slow to import
-
-        if holds_dicom(tree.root):
-            return Recognised(
-                "DICOM", "its files are DICOM", write=lambda out: convert_patients(tree.root, out, choices)
-            )
+    if tree.n_files > known and holds_dicom(tree.root):
+        return Recognised("DICOM", "its files are DICOM", write=lambda out: convert_patients(tree.root, out, choices))
     if tree.archives:
         names = listing([str(tree.inside(path)) for path in tree.archives])
         raise InputError(
@@ -99,6 +96,13 @@ def _recognise_dicom(tree: Tree, choices: DicomChoices | None) -> Recognised:
         "list, BIDS or DICOM; for other names set data.ct, data.pet and data.target, as in data.ct={case}_CT.nii.gz"
         + (f"; cannot be opened: {listing(tree.closed)}" if tree.closed else "")
     )
+
+
+def _dicom_beside(source: Path) -> tuple[str, ...]:
+    """A note on DICOM that lies in a folder of cases."""
+    if not holds_dicom(source):
+        return ()
+    return (f"{source} holds DICOM too, which was not read; to import that, give a folder without NIfTI files",)
 
 
 def _with_unread(found: Recognised, tree: Tree) -> Recognised:
