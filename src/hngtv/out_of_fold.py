@@ -51,7 +51,7 @@ FOREGROUND_SHARE = 0.5
 
 AFTER_TRAINING = frozenset(
     {
-        "thresholds", "min_covered", "min_component_ml", "mass", "on_empty",  # coarse
+        "thresholds", "min_covered", "min_component_ml", "mass", "min_peak", "on_empty",  # coarse
         "window_mm", "max_peaks",  # heat map
         "smoothing_mm", "max_gap_mm", "slice_margin_mm", "top_k", "keep", "in_plane", "attention",  # slices
     }

@@ -137,7 +137,7 @@ def test_arm_for_long_scans_is_the_gated_two_stage_arm() -> None:
         for group in ("localiser", "roi", "loss")
     }
     assert changed == {
-        "localiser": {"n_inner_folds", "budget_share", "thresholds", "min_covered"},
+        "localiser": {"n_inner_folds", "budget_share", "thresholds", "min_covered", "min_peak"},
         "roi": {"join_mm", "margin_mm", "hot_share"},
         "loss": {"absent_share"},
     }

@@ -55,6 +55,20 @@ def test_small_components_are_dropped_and_every_other_has_its_box() -> None:
     assert find(probability, min_component_ml=0.0).boxes == (Box((-50, -60, 200), (-40, -50, 210)), *finding.boxes)
 
 
+def test_components_of_a_low_peak_count_only_where_none_is_higher() -> None:
+    probability = np.zeros(GRID.shape)
+    probability[3:5, 3:5, 3:5] = 0.5
+    probability[4, 4, 4] = 0.9
+    probability[8, 9:11, 6] = 0.6
+    sure, unsure = Box((-20, -30, 230), (0, -10, 250)), Box((30, 30, 260), (40, 50, 270))
+    assert find(probability).boxes == (sure, unsure)
+    assert find(probability, min_peak=0.6).boxes == (sure, unsure)
+    finding = find(probability, min_peak=0.7)
+    assert finding.boxes == (sure,)
+    assert finding.confidence == pytest.approx((7 * 0.5 + 0.9) / 8)
+    assert find(probability, min_peak=0.95).boxes == (sure, unsure)
+
+
 def test_components_that_touch_at_a_corner_are_one() -> None:
     probability = np.zeros(GRID.shape)
     probability[2, 2, 2] = probability[3, 3, 3] = 0.8

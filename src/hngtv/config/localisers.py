@@ -68,6 +68,7 @@ class CoarseLocaliser:
     min_covered: Share
     min_component_ml: NonNegative
     mass: Annotated[float, Field(gt=0, le=1)] = 1.0
+    min_peak: Share = 0.0
     on_empty: OnEmpty
 
 

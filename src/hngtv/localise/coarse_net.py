@@ -21,14 +21,15 @@ WHOLE_IMAGE = 0.9
 def find_boxes(
     probability: NDArray, pet_suv: NDArray, grid: Grid, threshold: float, settings: CoarseLocaliser, case_id: str
 ) -> Finding:
-    """A box for each component that reaches the threshold.
+    """A box for each component that reaches the threshold and, where any does, `settings.min_peak` at its highest.
 
     Args:
         probability: (X, Y, Z) of tumour, in [0, 1].
         pet_suv: (X, Y, Z) SUV on the same grid, for the fallback.
         grid: Their grid, axis-aligned.
         threshold: See `choose_threshold`.
-        settings: Smallest component, share of its probability mass in its box, and what to do when nothing is found.
+        settings: Smallest component, its least peak, share of its probability mass in its box, and what to do when
+            nothing is found.
         case_id: For messages.
     Raises:
         InputError: Nothing is found and `settings.on_empty` is "fail".
@@ -37,11 +38,14 @@ def find_boxes(
     if not mask.any():
         why = f"no component of probability {threshold:g} and {settings.min_component_ml:g} ml"
         return fall_back(why, pet_suv, grid, settings.on_empty, case_id)
+    every = components(mask)
+    found = [(slices, own) for slices, own in every if probability[slices][own].max() >= settings.min_peak] or every
     boxes = [
         grid.box_of(mass_slices(np.where(own, probability[slices], 0.0), slices, settings.mass))
-        for slices, own in components(mask)
+        for slices, own in found
     ]
-    return Finding(tuple(boxes), float(np.mean(probability[mask])), FOUND)
+    confidence = float(np.mean(np.concatenate([probability[slices][own] for slices, own in found])))
+    return Finding(tuple(boxes), confidence, FOUND)
 
 
 def mass_slices(probability: NDArray, slices: Slices, mass: float) -> Slices:
