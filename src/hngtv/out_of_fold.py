@@ -58,7 +58,7 @@ AFTER_TRAINING = frozenset(
 )  # fmt: skip
 """Settings of localisers that only decide how boxes are made from what the networks say: a change trains nothing."""
 
-TRAINING_VERSION = 4
+TRAINING_VERSION = 5
 """Raised when the code of training changes its result: stages of earlier code are then trained anew."""
 
 log = logging.getLogger(__name__)

@@ -167,7 +167,7 @@ def test_an_unconfirmed_shift_is_told_and_left(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("hngtv.cases.inspect.estimate_shift", lambda ct, pet: shift)
     inspected = inspect_case(case, InspectPlan(corrected=tmp_path / "corrected"))
     (finding,) = inspected.findings
-    assert "fits best moved by 11.0 mm (right +0.0, front +0.0, head +11.0), but the gain is too small" in finding.text
+    assert "fits best moved by 11.0 mm (right +0.0, front +0.0, head +11.0), but too little" in finding.text
     assert (inspected.case, inspected.facts.shift_mm) == (case, 11.0)
     assert not (tmp_path / "corrected").exists()
 

@@ -138,7 +138,7 @@ def test_arm_for_long_scans_is_the_gated_two_stage_arm() -> None:
     }
     assert changed == {
         "localiser": {"n_inner_folds", "budget_share", "thresholds", "min_covered", "min_peak"},
-        "roi": {"join_mm", "margin_mm", "hot_share"},
+        "roi": {"join_mm", "margin_mm", "foreground_share"},
         "loss": {"absent_share"},
     }
 
@@ -189,7 +189,6 @@ def test_zhu2020_keeps_whole_slices_for_a_network_of_slices() -> None:
         ("localiser.mass=0", ["localiser.mass", "0"]),
         ("intensity.ct_windows_hu=[[240,-160]]", ["intensity", "ct_windows_hu"]),
         ("seed=-1", ["seed", "-1"]),
-        ("roi.hot_share=0.6", ["roi", "foreground_share and hot_share", "together at most 1"]),
         ("inference.flip_axes=[x,w]", ["inference.flip_axes", "w"]),
         ("fold", ["fold"]),
         ("network.widths=[a]", ["network.widths", "'a'"]),

@@ -16,6 +16,7 @@ from hngtv.export.onnx_files import write_file, write_onnx
 from hngtv.export.package import open_model
 from hngtv.model import Model
 from hngtv.networks.attention_unet import AttentionUNet
+from hngtv.networks.build import to_fast_layout
 from hngtv.networks.convolution import plain_copy
 from hngtv.networks.output import NetworkOutput
 from hngtv.networks.slice_network import SliceNetwork
@@ -67,6 +68,25 @@ def test_a_file_that_does_not_agree_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(onnx_files, "plain_copy", lambda _: other)
     with pytest.raises(InputError, match=r"fine\.onnx differs from its network by .*at most 0\.0001 is allowed"):
         write_file(network, tmp_path / "fine.onnx", {"random": torch.rand(1, 2, 8, 8, 8)})
+
+
+def test_a_file_is_held_against_the_network_in_its_plain_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the layout that predicts fastest, group normalisation rounds more than a file may differ."""
+    network = AttentionUNet(3, 2, 2, (4, 8), n_gates=0, norm="group").eval()
+    to_fast_layout(network)
+    seen: list[nn.Module] = []
+    difference = onnx_files._difference
+
+    def noting(module: nn.Module, session: object, images: Tensor) -> float:
+        seen.append(module)
+        return difference(module, session, images)
+
+    monkeypatch.setattr(onnx_files, "_difference", noting)
+    write_file(network, tmp_path / "fine.onnx", {"random": torch.rand(1, 2, 8, 8, 8)})
+    assert all(parameter.is_contiguous() for parameter in seen[0].parameters())
+    assert not all(parameter.is_contiguous() for parameter in network.parameters())
 
 
 def test_a_network_that_cannot_be_exported_is_told_with_its_cause(tmp_path: Path) -> None:

@@ -57,6 +57,15 @@ def test_batch_without_tumour_counts_by_its_volume_if_asked() -> None:
     torch.testing.assert_close(loss_of(logits, torch.zeros_like(target), ce=0, absent=0.01), wanted)
 
 
+def test_a_tumour_that_coarser_levels_lose_is_not_absent_there() -> None:
+    logits, target = example(2)
+    target = torch.zeros_like(target)
+    target[0, 0, 1, 1, 1] = 1
+    coarse = torch.randn(2, 2, 4, 4, 4)
+    assert not target[..., ::2, ::2, ::2].any()
+    assert loss_of(logits, target, coarse, absent=0.05) == loss_of(logits, target, coarse)
+
+
 def test_only_then_do_crops_without_tumour_teach_the_dice_loss() -> None:
     gradients = {}
     for absent in (0.0, 0.01):

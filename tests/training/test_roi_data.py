@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,25 +10,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from hngtv.cases.intensity import window
-from hngtv.cases.prepare import prepare_cases
-from hngtv.cases.store import GridSettings, PreparedCase
+from hngtv.cases.store import PreparedCase
 from hngtv.config import AugmentSettings, IntensitySettings, RoiSettings
 from hngtv.training.roi_data import (
-    HOT_SUV,
     CropRules,
     ResumableSampler,
     RoiCropDataModule,
     TrainingCrops,
     crop_size,
-    hot_voxels,
     roi_slices,
 )
 from hngtv.volume.box import Box
 from hngtv.volume.components import bounding_slices
-from tests.tiny_cases import rewrite, write_tiny_case
 
 INTENSITY = IntensitySettings(ct_windows_hu=((-160.0, 240.0),), pet_max_suv=20.0, pet_scale="linear")
 
@@ -226,23 +220,6 @@ def lesions(case: PreparedCase) -> list[Box]:
     return [grid.box_of(found) for found in slices if found is not None]
 
 
-def with_hot_corner(root: Path) -> PreparedCase:
-    """A tiny case with uptake that is no tumour where x, y and z are low."""
-    raw = write_tiny_case(root, "hot_corner")
-
-    def heated(pet: NDArray) -> NDArray:
-        pet = pet.copy()
-        pet[-5:-1, -5:-1, 1:5] = 10
-        return pet
-
-    rewrite(raw.pet, heated)
-    (case,), failures = prepare_cases(
-        [raw], root / "store", GridSettings((5.0, 5.0, 6.0), (10.0, 10.0, 12.0)), n_workers=0
-    )
-    assert not failures
-    return case
-
-
 def test_crops_of_several_rois_come_from_each_of_them(prepared: list[PreparedCase]) -> None:
     case = prepared[0]
     bounds = case.grid("fine").bounds()
@@ -338,35 +315,6 @@ def test_tumour_that_the_localiser_missed_is_still_learnt_from(prepared: list[Pr
         assert with_tumour[0.0] == 0
         assert 10 <= with_tumour[0.5] <= 30
         assert with_tumour[1.0] == 40
-
-
-def test_crops_that_aim_at_uptake_hold_it_wherever_it_is(tmp_path: Path) -> None:
-    """A hot spot that is no tumour and in no ROI."""
-    case = with_hot_corner(tmp_path)
-    chosen = rules(crop_voxels=(4, 4, 4), hot_share=0.5)
-    places = hot_voxels(case, "fine")
-    spot = [tuple(place) for place in places if np.all(place < 5)]
-    assert len(spot) > 3
-    rois = {case.case_id: [box.expand(5) for box in lesions(case)[:1]]}
-    crops = stream([case], rois, chosen)
-    starts = [crops._starts(case, np.random.default_rng(number)) for number in range(300)]
-
-    def holds_spot(start: list[int]) -> bool:
-        return any(all(s <= p < s + 4 for s, p in zip(start, place, strict=True)) for place in spot)
-
-    assert np.mean([holds_spot(start) for start in starts]) == pytest.approx(0.5 * len(spot) / len(places), abs=0.1)
-    plain = stream([case], rois, rules(crop_voxels=(4, 4, 4)))
-    assert not any(holds_spot(plain._starts(case, np.random.default_rng(number))) for number in range(100))
-
-
-def test_uptake_that_is_tumour_is_not_aimed_at_as_other(prepared: list[PreparedCase]) -> None:
-    for case in prepared:
-        (_, pet), target = case.read_whole("coarse")
-        found = {tuple(place) for place in hot_voxels(case, "coarse")}
-        assert found == {tuple(place) for place in np.argwhere((pet >= HOT_SUV) & (target == 0))}
-        x, y, z = hot_voxels(case, "fine").T
-        _, fine_pet = case.read_whole("fine")[0]
-        assert np.median(fine_pet[x, y, z]) >= HOT_SUV
 
 
 def test_crop_size_is_that_of_the_largest_of_all_rois(prepared: list[PreparedCase]) -> None:

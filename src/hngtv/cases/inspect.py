@@ -92,7 +92,7 @@ def _correct(case: RawCase, shift: Shift, corrected: Path | None, findings: list
     assert case.pet is not None
     what = f"case {case.case_id}: PET seems to lie off the CT and fits best {shift}"
     if not shift.is_confirmed:
-        advice = "but the gain is too small to be sure, so it was left as it is; look at both"
+        advice = "but too little speaks for it, so it was left as it is; look at both"
         findings.append(Finding(case.case_id, "warning", f"{what}, {advice}"))
         return case
     if corrected is None:

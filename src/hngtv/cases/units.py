@@ -27,6 +27,8 @@ USUAL_UPTAKE_SUV = (0.15, 2.0)
 """Median uptake of the body, 0.36 to 1.04 in 30 real patients; kBq/mL is 3 to 10 times as much."""
 MIN_SUV = 0.1
 """A PET whose maximum is below this holds no uptake, or was divided twice."""
+BELOW_ZERO_SUV = -0.1
+"""A median of the body below this is no SUV; noise about 0, where padding counts as body, is nearer."""
 LEAST_PEAK_SUV = 1.0
 """The body as a whole has SUV 1, so something in any part of it has more, noise alone included."""
 LATTICE_POINTS = 40
@@ -57,7 +59,9 @@ def intercept_fault(values: NDArray) -> str | None:
     air, tissue = (values[_between(values, low + largest, high + largest)] for low, high in (AIR_HU, TISSUE_HU))
     if min(len(air), len(tissue)) < MIN_SHARE * values.size:
         return None
-    offset = min(OFFSETS_HU, key=lambda offset: abs(float(np.median(air)) - (offset - 1000)))
+    inside = air[air > values.min()]  # padding about a round field of view lies lowest
+    usual = float(np.median(inside if inside.size else air))
+    offset = min(OFFSETS_HU, key=lambda offset: abs(usual - (offset - 1000)))
     return (
         f"has minimum {float(values.min()):g} and soft tissue near {offset}: its rescale intercept was not applied; "
         f"set ct_offset=-{offset} for this case in cases.csv"
@@ -76,7 +80,7 @@ def pet_fault(values: NDArray) -> str | None:
     """Why (X, Y, Z) are no SUV but were scaled or normalised, and what to do; None if no sign is clear."""
     low, high = float(values.min()), float(values.max())
     advice = "SUV cannot be got back, so give the original PET"
-    if (low >= 0 or low == -1) and MIN_SUV <= high <= LEAST_PEAK_SUV + EXACT:
+    if low >= -1 and MIN_SUV <= high <= LEAST_PEAK_SUV + EXACT:
         return f"has values from {low:g} to {high:g}, and SUV has some above 1, as after scaling; {advice}"
     if low >= 0 and high == GREY_MAX and _are_whole(values):
         return f"has whole values from {low:g} to {high:g}, as 8-bit grey; {advice}"
@@ -94,13 +98,13 @@ def suv_notes(suv: NDArray, ct_hu: NDArray, pet_grid: Grid, ct_grid: Grid) -> li
         suv: (X, Y, Z) on `pet_grid`.
         ct_hu: (X, Y, Z) on `ct_grid`.
     Raises:
-        InputError: The body's uptake is below 0.
+        InputError: The body's uptake is clearly below 0.
     """
     notes = []
     if _are_whole(suv):
         notes.append("holds whole numbers only; check that it is SUV and not counts")
     uptake = body_uptake(suv, ct_hu, pet_grid, ct_grid)
-    if uptake is not None and uptake < 0:
+    if uptake is not None and uptake < BELOW_ZERO_SUV:
         raise InputError(f"has a median of {uptake:.3g} in the body, as after z-scoring; give the original PET in SUV")
     low, high = USUAL_UPTAKE_SUV
     if uptake is not None and not low <= uptake <= high:

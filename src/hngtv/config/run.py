@@ -61,7 +61,7 @@ class IntensitySettings:
 class RoiSettings:
     """How boxes become regions of interest (ROIs), and these the training crops of the fine stage.
 
-    Of the crops `foreground_share` aim at tumour, `hot_share` at other uptake anywhere in the image, the rest at a ROI.
+    Of the crops `foreground_share` aim at tumour, the others at a ROI.
     """
 
     margin_mm: NonNegative
@@ -71,11 +71,8 @@ class RoiSettings:
     shape: Literal["tight", "fixed", "slab"] = "tight"
     size_mm: Triple | None = None
     join_mm: NonNegative | None = None
-    hot_share: Share = 0.0
 
     def __post_init__(self) -> None:
-        if self.foreground_share + self.hot_share > 1:
-            raise ValueError("foreground_share and hot_share are parts of all crops: together at most 1")
         if (self.shape == "fixed") != (self.size_mm is not None):
             raise ValueError("size_mm is the size of shape=fixed: give both, or neither (size_mm=null)")
 
@@ -104,7 +101,7 @@ class AugmentSettings:
 
 @settings_group
 class LossSettings:
-    """Soft Dice plus cross-entropy; `absent_share` is what Dice becomes where a class is absent."""
+    """Soft Dice plus cross-entropy; `absent_share` decides what takes Dice's place in a batch without tumour."""
 
     dice_weight: NonNegative
     cross_entropy_weight: NonNegative

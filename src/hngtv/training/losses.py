@@ -32,15 +32,15 @@ class SupervisedLoss(nn.Module):
         """Scalar loss of an output against labels (N, 1, X, Y, Z)."""
         levels = (output.logits, *output.auxiliary)
         weights = [AUXILIARY_DECAY**level for level in range(len(levels))]
-        losses = [
-            weight
-            * self._of_level(logits.float(), functional.interpolate(target.float(), size=tuple(logits.shape[2:])))
-            for weight, logits in zip(weights, levels, strict=True)
-        ]
+        is_absent = not target.any()  # of the whole: coarser levels lose small tumours
+        losses = []
+        for weight, logits in zip(weights, levels, strict=True):
+            of_level = functional.interpolate(target.float(), size=tuple(logits.shape[2:]))
+            losses.append(weight * self._of_level(logits.float(), of_level, is_absent))
         return torch.stack(losses).sum() / sum(weights)
 
-    def _of_level(self, logits: Tensor, target: Tensor) -> Tensor:
-        if self.settings.absent_share and not target.any():
+    def _of_level(self, logits: Tensor, target: Tensor, is_absent: bool) -> Tensor:
+        if self.settings.absent_share and is_absent:
             volume = logits.softmax(1)[:, 1:].sum()
             dice = volume / (volume + self.settings.absent_share * target.numel())
         else:

@@ -20,9 +20,6 @@ from hngtv.volume.box import Box
 Size = tuple[int, int, int]
 Slices = tuple[slice, slice, slice]
 
-HOT_SUV = 2.5
-"""Uptake that may be taken for tumour, in SUV. Source: our choice."""
-
 
 @dataclass(frozen=True)
 class CropRules:
@@ -87,8 +84,6 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
         self.n_items = n_items
         self.size = crop_size(self.cases, rois, rules)
         self.augment = Augmentation(rules.augment, self.size)
-        looked_at = self.cases if rules.roi.hot_share else []
-        self.hot = {case.case_id: hot_voxels(case, rules.level) for case in looked_at}
 
     def __len__(self) -> int:
         return self.n_items
@@ -113,19 +108,16 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
 
         A crop around a small ROI is moved into the image, and centred on an image that is smaller than it. Of several
         ROIs one is drawn. A crop that aims at tumour takes the one in which that lies, or the whole image where the
-        localiser missed it; one that aims at other uptake always takes the whole image.
+        localiser missed it.
         """
         jitter = draws.uniform(-1, 1, size=3) * self.rules.jitter_mm
         rois = [roi_slices(case, box.shift(jitter), self.rules) for box in self.rois[case.case_id]]
-        seeds, hot = case.foreground_voxels(self.rules.level), self.hot.get(case.case_id, ())
+        seeds = case.foreground_voxels(self.rules.level)
         x, y, z = shape = case.grid(self.rules.level).shape
-        image = (slice(0, x), slice(0, y), slice(0, z))
-        aim, shares = draws.random(), self.rules.roi
-        if len(seeds) and aim < shares.foreground_share:
+        if len(seeds) and draws.random() < self.rules.roi.foreground_share:
             anchor = seeds[draws.integers(len(seeds))]
+            image = (slice(0, x), slice(0, y), slice(0, z))
             roi = next((roi for roi in rois if _holds(roi, anchor)), image)
-        elif len(hot) and aim >= 1 - shares.hot_share:
-            anchor, roi = hot[draws.integers(len(hot))], image
         else:
             anchor, roi = None, rois[draws.integers(len(rois))]
         starts = []
@@ -141,15 +133,6 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
                 start = int(anchor[axis]) - int(draws.integers(size))
                 starts.append(min(max(start, found.start), found.stop - size))
         return starts
-
-
-def hot_voxels(case: PreparedCase, level: Level) -> NDArray[np.int16]:
-    """Voxels (N, 3) of a level at the centres of coarse voxels of high uptake and without tumour."""
-    (_, pet), target = case.read_whole("coarse")
-    centres_mm = case.grid("coarse").to_world(np.argwhere((pet >= HOT_SUV) & (target == 0)))
-    grid = case.grid(level)
-    nearest = np.rint(grid.to_index(centres_mm)).astype(np.int16)
-    return np.clip(nearest, 0, np.array(grid.shape, dtype=np.int16) - 1)
 
 
 def _holds(roi: Slices, voxel: NDArray[np.int16]) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import RTPlanStorage
 
 from hngtv.cases.dicom import convert_patients, holds_dicom
@@ -322,6 +324,19 @@ def test_outlines_that_hold_no_voxel_are_no_empty_target(tmp_path: Path, kind: s
     assert one_case(tmp_path / "in", tmp_path / "out") == (case, findings)
 
 
+def test_an_empty_outline_does_not_take_the_place_of_a_drawn_one(tmp_path: Path) -> None:
+    """Templates hold structures that nobody drew; "GTV" is the primary if no drawn outline says so."""
+    write_ct(tmp_path / "in")
+    outlines = [("Primary tumor", []), ("GTV_Mass_CT", [contour()]), ("GTVn", [])]
+    write_rtstruct(tmp_path / "in" / "rs.dcm", outlines)
+    case, findings = one_case(tmp_path / "in", tmp_path / "out")
+    assert case.target is not None
+    labels = nib.Nifti1Image.from_filename(case.target).get_fdata()
+    assert (labels == 1).sum() == 12
+    told = [finding.text for finding in findings[1:]]
+    assert told == [f"case P1: outline {name!r} is empty" for name in ("Primary tumor", "GTVn")]
+
+
 def test_versions_of_one_outline_are_told(tmp_path: Path) -> None:
     write_ct(tmp_path / "in")
     write_rtstruct(tmp_path / "in" / "rs.dcm", [("GTV_CT", [contour()]), ("GTV_PET", [contour(2)])])
@@ -329,11 +344,18 @@ def test_versions_of_one_outline_are_told(tmp_path: Path) -> None:
     assert "2 outlines became one GTVp: 'GTV_CT', 'GTV_PET'; if they are versions of one" in findings[-1].text
 
 
-def test_files_without_a_preamble(tmp_path: Path) -> None:
-    """As older archives wrote them, beside a patient as usual."""
+@pytest.mark.parametrize("packing", ["told", "explicit", "implicit"])
+def test_files_without_a_preamble(tmp_path: Path, packing: str) -> None:
+    """As older archives wrote them, with or without the group that tells their packing, beside a patient as usual."""
     write_patient(tmp_path / "in" / "usual")
     for path in write_patient(tmp_path / "in" / "bare", "P2").iterdir():
-        path.write_bytes(path.read_bytes()[128 + len("DICM") :])
+        if packing == "told":
+            path.write_bytes(path.read_bytes()[128 + len("DICM") :])
+        else:
+            buffer = DicomBytesIO()
+            buffer.is_little_endian, buffer.is_implicit_VR = True, packing == "implicit"
+            write_dataset(buffer, dcmread(path))
+            path.write_bytes(buffer.getvalue())
     assert holds_dicom(tmp_path / "in" / "bare")
     cases, findings = convert_patients(tmp_path / "in", tmp_path / "out")
     assert [case.case_id for case in cases] == ["P1", "P2"], findings
@@ -457,6 +479,8 @@ def test_pet_on_a_grid_of_its_own(tmp_path: Path) -> None:
 def test_whether_a_tree_is_dicom(tmp_path: Path) -> None:
     assert not holds_dicom(tmp_path)
     (tmp_path / "a.txt").write_text("x" * 500)
+    (tmp_path / "labels.bin").write_bytes(b"\x08\x00\x00\x00\x01\x00\x00\x00" + bytes(500))
+    (tmp_path / "labels").write_bytes(b"\x08\x00\x00\x00" + bytes(500))
     assert not holds_dicom(tmp_path)
     write_ct(tmp_path / "deep" / "er")
     assert holds_dicom(tmp_path)

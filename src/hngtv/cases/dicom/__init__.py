@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAGIC = b"DICM"
 MAGIC_AT = 128
+BARE_SUFFIXES = (".dcm", ".ima", ".img", "")
+"""Files of these names may be DICOM without its preamble, as older archives wrote them."""
 BARE_STARTS = (b"\x02\x00\x00\x00", b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x16\x00")
 """First tag of a file without the preamble: length of group 2 or 8, character set, image type, or SOP class."""
 FILES_PER_FOLDER = 3
@@ -66,17 +68,23 @@ def _converter(source: Path) -> ModuleType:
 
 
 def _first_files(folder: Path) -> Iterator[Path]:
+    """A few files of each folder, NIfTI passed over."""
     for n_folders, (path, folders, files) in enumerate(os.walk(folder)):
         if n_folders >= FOLDERS_LOOKED_AT:
             return
         folders.sort()
-        yield from (Path(path) / name for name in sorted(files)[:FILES_PER_FOLDER])
+        others = [name for name in sorted(files) if not name.lower().endswith((".nii", ".nii.gz"))]
+        yield from (Path(path) / name for name in others[:FILES_PER_FOLDER])
 
 
 def _is_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
             start = stream.read(MAGIC_AT + len(MAGIC))
-        return start[MAGIC_AT:] == MAGIC or start.startswith(BARE_STARTS)
     except OSError:
         return False
+    if start[MAGIC_AT:] == MAGIC:
+        return True
+    kind, length = start[4:6], start[6:8]  # explicit: two capitals; implicit: a length below 2^16
+    is_tag = (kind.isalpha() and kind.isupper()) or (length == b"\0\0" and kind != b"\0\0")
+    return path.suffix.lower() in BARE_SUFFIXES and start.startswith(BARE_STARTS) and is_tag

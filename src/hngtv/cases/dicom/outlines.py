@@ -1,7 +1,7 @@
 """Outlines of a patient, from whatever file they come, and their labels on the CT grid."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,21 +100,23 @@ def choose_outlines(
 def draw_target(file: OutlineFile, grid: Grid, frame: str, patterns: OutlinePatterns) -> Target:
     """Labels (X, Y, Z) on the CT grid: 0 background, 1 GTVp, 2 GTVn.
 
-    Outlines of one label are joined. Where GTVp and GTVn overlap, the voxel is GTVn, since a "GTV" may hold both.
+    Outlines of one label are joined. Where GTVp and GTVn overlap, the voxel is GTVn, since a "GTV" may hold both. Names
+    of outlines without a voxel, as templates leave them, do not decide what the other names mean.
 
     Raises:
         InputError: An outline cannot be drawn.
     """
+    names = set(file.names.values())
+    label_of = match_names(names, patterns)
+    drawn_of = _draw(file, label_of, grid, frame)
+    empty = label_of.keys() - {file.names[number] for number, drawn in drawn_of.items() if drawn.voxels.any()}
+    if shut_out := {n: label for n, label in match_names(names - empty, patterns).items() if n not in label_of}:
+        label_of |= shut_out
+        drawn_of |= _draw(file, shut_out, grid, frame)
     labels = np.zeros(grid.shape, dtype=np.uint8)
-    label_of = match_names(file.names.values(), patterns)
-    wanted = sorted((label_of[name], number) for number, name in file.names.items() if name in label_of)
     drawn_facts, warnings, n_overlap = [], [], 0
-    for label, number in wanted:
-        name = file.names[number]
-        try:
-            drawn = file.draw(number, grid, frame)
-        except InputError as error:
-            raise InputError(f"{file.kind} {shown(file.path)}, outline {name!r}: {error}") from None
+    for label, number in sorted((label_of[file.names[number]], number) for number in drawn_of):
+        name, drawn = file.names[number], drawn_of[number]
         n_overlap += int((labels[drawn.voxels] == 3 - label).sum())
         labels[drawn.voxels] = label
         n_voxels = int(drawn.voxels.sum())
@@ -122,7 +124,7 @@ def draw_target(file: OutlineFile, grid: Grid, frame: str, patterns: OutlinePatt
         warnings += [f"outline {name!r} {line}" for line in lines]
         fact = {"name": name, "number": number, "label": label, "encoding": drawn.encoding}
         drawn_facts.append(fact | {"volume_ml": round(n_voxels * grid.voxel_ml, 4)})
-    primaries = [fact["name"] for fact in drawn_facts if fact["label"] == 1]
+    primaries = [fact["name"] for fact in drawn_facts if fact["label"] == 1 and fact["volume_ml"]]
     if len(primaries) > 1:
         named = ", ".join(map(repr, primaries[:MAX_NAMES_SHOWN]))
         warnings.append(
@@ -136,3 +138,15 @@ def draw_target(file: OutlineFile, grid: Grid, frame: str, patterns: OutlinePatt
         warnings.append(f"outlines not used, since no pattern matches their names: {named}")
     facts = {"kind": file.kind, "sop_instance_uid": file.uid, "outlines": drawn_facts, "not_used": unused}
     return Target(labels, facts, tuple(warnings))
+
+
+def _draw(file: OutlineFile, names: Container[str], grid: Grid, frame: str) -> dict[int, Drawn]:
+    """The outlines of these names, by number."""
+    drawn = {}
+    for number, name in file.names.items():
+        if name in names:
+            try:
+                drawn[number] = file.draw(number, grid, frame)
+            except InputError as error:
+                raise InputError(f"{file.kind} {shown(file.path)}, outline {name!r}: {error}") from None
+    return drawn

@@ -15,12 +15,10 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from hngtv.cases.dicom import BARE_SUFFIXES
 from hngtv.errors import InputError
-
-BARE_SUFFIXES = (".dcm", ".ima", ".img", "")
-"""Files of these names may be DICOM without its preamble, as older archives wrote them."""
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 """A sequence of this length ends with a mark; without it, reading fails by itself. Source: DICOM PS3.5, 7.5."""
@@ -88,6 +86,9 @@ def read_pixels(path: Path) -> NDArray:
     """
     try:
         dataset = dcmread(path, force=True)
+        if "TransferSyntaxUID" not in dataset.file_meta:  # a bare file may lack the group that tells it, too
+            is_implicit, _ = dataset.original_encoding
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
         pixels = dataset.pixel_array
     except Exception as error:  # pydicom and its decoders raise nearly anything on a damaged file
         raise InputError(f"{shown(path)}: {_why_no_pixels(path, error)}") from None

@@ -71,9 +71,9 @@ def add_patient_files(cases: Sequence[RawCase], tree: Tree) -> tuple[list[RawCas
 
 
 def centre_of(case_id: str) -> str:
-    """The letters that an id begins with, if digits follow: CHUM of CHUM-001 and sub-CHUM001; empty otherwise."""
-    match = CENTRE_OF_ID.fullmatch(case_id.removeprefix("sub-"))
-    return match["centre"] if match else ""
+    """The letters that an id begins with, if digits follow: CHUM of CHUM-001; empty otherwise, as for BIDS' sub-001."""
+    match = CENTRE_OF_ID.fullmatch(case_id)
+    return match["centre"] if match and match["centre"] != "sub" else ""
 
 
 def column_name(name: str) -> str:
