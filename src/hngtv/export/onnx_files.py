@@ -151,7 +151,9 @@ def _exportable(network: Any) -> _Exportable:
 
 
 def _in_plain_layout(exportable: _Exportable) -> _Outputs:
-    network = copy.deepcopy(exportable.network).to(memory_format=torch.contiguous_format)
+    network = copy.deepcopy(exportable.network)
+    for parameter in network.parameters():
+        parameter.data = parameter.data.contiguous()
     return _Outputs(replace(exportable, network=network)).eval()
 
 
