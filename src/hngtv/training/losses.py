@@ -32,7 +32,8 @@ class SupervisedLoss(nn.Module):
         """Scalar loss of an output against labels (N, 1, X, Y, Z)."""
         levels = (output.logits, *output.auxiliary)
         weights = [AUXILIARY_DECAY**level for level in range(len(levels))]
-        is_absent = not target.any()  # of the whole: coarser levels lose small tumours
+        # Of the whole target, since coarser levels lose small tumours.
+        is_absent = self.settings.absent_share > 0 and not target.any()
         losses = []
         for weight, logits in zip(weights, levels, strict=True):
             of_level = functional.interpolate(target.float(), size=tuple(logits.shape[2:]))
@@ -40,7 +41,7 @@ class SupervisedLoss(nn.Module):
         return torch.stack(losses).sum() / sum(weights)
 
     def _of_level(self, logits: Tensor, target: Tensor, is_absent: bool) -> Tensor:
-        if self.settings.absent_share and is_absent:
+        if is_absent:
             volume = logits.softmax(1)[:, 1:].sum()
             dice = volume / (volume + self.settings.absent_share * target.numel())
         else:

@@ -109,14 +109,10 @@ def _choose_pet(pets: Sequence[Series]) -> tuple[Series | None, tuple[str, ...]]
     warnings = [] if corrected else [f"PET {pet.name} does not say whether it is corrected for attenuation"]
     if len(pets) > 1:
         n = len(pets) - len(corrected) - len(untold)
-        rivals = {len(one.paths) for one in corrected or untold}
-        most = (
-            ""
-            if len(corrected or untold) == 1
-            else ", and has most slices"
-            if len(rivals) > 1
-            else ", by its UID alone"
-        )
+        rivals = [len(one.paths) for one in corrected or untold]
+        most = ""
+        if len(rivals) > 1:
+            most = ", and has most slices" if len(set(rivals)) > 1 else ", by its UID alone"
         words = "is corrected for attenuation" if corrected else "may be corrected for attenuation"
         warnings.append(f"has {len(pets)} PET series, {n} of them uncorrected; took {pet.name}, which {words}{most}")
     return pet, tuple(warnings)
