@@ -129,17 +129,20 @@ def test_arms_differ_in_localiser_roi_and_gates_alone() -> None:
 
 
 def test_arm_for_long_scans_is_the_gated_two_stage_arm() -> None:
-    """It differs in stage 1's data, the ROI and the loss alone, and there in no key but these."""
+    """It differs in stage 1's data, the ROI, the loss and the clean-up alone, and there in no key but these."""
     plain_arm, long_arm = (plain(run_settings(f"experiment={name}")) for name in ("two_stage_ag", "two_stage_ag_long"))
-    assert {key for key in plain_arm if plain_arm[key] != long_arm[key]} == {"arm", "localiser", "roi", "loss"}
+    assert {key for key in plain_arm if plain_arm[key] != long_arm[key]} == {
+        "arm", "localiser", "roi", "loss", "inference",
+    }  # fmt: skip
     changed = {
         group: {key for key, value in long_arm[group].items() if value != plain_arm[group][key]}
-        for group in ("localiser", "roi", "loss")
+        for group in ("localiser", "roi", "loss", "inference")
     }
     assert changed == {
         "localiser": {"n_inner_folds", "budget_share", "thresholds", "min_covered", "min_peak"},
         "roi": {"join_mm", "margin_mm", "foreground_share"},
         "loss": {"absent_share"},
+        "inference": {"min_gtvp_share"},
     }
 
 
