@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 
+from hngtv.cases.dicom.find import find_series
 from hngtv.cases.dicom.names import OutlinePatterns
+from hngtv.cases.dicom.original import load_original
 from hngtv.cases.dicom.outlines import draw_target
+from hngtv.cases.dicom.read import quiet_pydicom
 from hngtv.cases.dicom.seg import read_seg
 from hngtv.cases.dicom.write_seg import write_seg, write_seg_of_probability
 from hngtv.errors import InputError
@@ -86,6 +90,23 @@ def test_a_series_without_what_may_be_empty_has_a_seg(tmp_path: Path) -> None:
     mask = as_mask(labels_of_series(), original, tmp_path)
     write_seg(tmp_path / "seg.dcm", mask.values, mask.grid, original, MAKER)
     assert dcmread(tmp_path / "seg.dcm").PatientID == ""
+
+
+def test_a_study_id_that_is_too_long_is_taken_over_without_a_warning(tmp_path: Path) -> None:
+    write_original(tmp_path / "ct")
+    with quiet_pydicom():
+        for path in (tmp_path / "ct").iterdir():
+            image = dcmread(path)
+            image.StudyID = "HOSPITAL_STUDY_17"
+            image.save_as(path)
+    ((ct,),) = find_series(tmp_path / "ct").patients.values()
+    original = load_original(ct)
+    mask = as_mask(labels_of_series(), original, tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_seg(tmp_path / "seg.dcm", mask.values, mask.grid, original, MAKER)
+    with quiet_pydicom():
+        assert dcmread(tmp_path / "seg.dcm").StudyID == "HOSPITAL_STUDY_17"
 
 
 def test_a_series_that_lacks_what_a_seg_needs_is_told(tmp_path: Path) -> None:

@@ -86,10 +86,10 @@ def _write(
 ) -> None:
     """Write values (columns, rows, slices) of the series."""
     headers = [one.header for one in original.stack.slices]
-    for header in headers:
-        for keyword in MAY_BE_EMPTY:
-            header.setdefault(keyword, "")
     with quiet_pydicom():
+        for header in headers:
+            for keyword in MAY_BE_EMPTY:
+                header.setdefault(keyword, "")
         try:
             seg = Segmentation(
                 source_images=headers,
