@@ -153,7 +153,7 @@ def _exportable(network: Any) -> _Exportable:
 def _in_plain_layout(exportable: _Exportable) -> _Outputs:
     network = copy.deepcopy(exportable.network)
     for parameter in network.parameters():
-        parameter.data = parameter.data.contiguous()
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     return _Outputs(replace(exportable, network=network)).eval()
 
 

@@ -222,6 +222,35 @@ def test_two_pets(tmp_path: Path) -> None:
     assert record["pet"]["series_instance_uid"] == PET_SCAN.series_uid
 
 
+@pytest.mark.parametrize(
+    ("n_slices", "why"),
+    [
+        ((5, 4), ", which has most slices"),
+        ((5, 5), ", by its UID alone, of 2 with as many slices"),
+        ((5, 5, 4), ", by its UID alone, of 2 with as many slices"),
+    ],
+)
+def test_why_one_of_several_corrected_pets(n_slices: tuple[int, ...], why: str, tmp_path: Path) -> None:
+    write_ct(tmp_path / "in")
+    for number, n in enumerate(n_slices):
+        write_pet(tmp_path / "in" / f"pet{number}", np.full((9, 7, n), 5), Scan(series=f"pet{number}"))
+    _, findings = one_case(tmp_path / "in", tmp_path / "out")
+    (text,) = (one.text for one in findings if "PET series" in one.text)
+    assert text.endswith(f"which is corrected for attenuation{why}")
+
+
+@pytest.mark.parametrize(
+    ("n_slices", "why"), [(5, "by its UID alone, of 2 with as many slices"), (6, "which has most slices")]
+)
+def test_why_one_of_two_cts(n_slices: int, why: str, tmp_path: Path) -> None:
+    write_ct(tmp_path / "in")
+    write_pet(tmp_path / "in")
+    write_ct(tmp_path / "in" / "other", ramp((9, 7, n_slices)), Scan(series="other"))
+    _, findings = one_case(tmp_path / "in", tmp_path / "out")
+    (text,) = (one.text for one in findings if "CT series" in one.text)
+    assert text.endswith(f", {why}")
+
+
 def test_an_uncorrected_pet_alone(tmp_path: Path) -> None:
     def uncorrected(z: int, dataset: Dataset) -> None:
         dataset.CorrectedImage = ["DECY"]

@@ -88,10 +88,10 @@ def _choose_frame(cts: Sequence[Series], pets: Sequence[Series], files: Sequence
 
 def _choose_ct(cts: Sequence[Series], files: Sequence[OutlineFile]) -> tuple[Series, tuple[str, ...]]:
     outlined = [one for one in cts if any(one.uid in file.series for file in files)]
-    ct = _longest(outlined or cts)
-    why = "which the outlines refer to" if outlined else "which has most slices"
-    warnings = (f"has {len(cts)} CT series in one frame of reference; took {ct.name}, {why}",) if len(cts) > 1 else ()
-    return ct, warnings
+    ct, why = _longest(outlined or cts)
+    reasons = ", ".join(filter(None, ("which the outlines refer to" if outlined else "", why)))
+    warnings = (f"has {len(cts)} CT series in one frame of reference; took {ct.name}, {reasons}",)
+    return ct, warnings if len(cts) > 1 else ()
 
 
 def _choose_pet(pets: Sequence[Series]) -> tuple[Series | None, tuple[str, ...]]:
@@ -105,16 +105,13 @@ def _choose_pet(pets: Sequence[Series]) -> tuple[Series | None, tuple[str, ...]]
             f"PET {pets[0].name} is not corrected for attenuation by {tag_name('CorrectedImage')} or "
             f"{tag_name('AttenuationCorrectionMethod')}; expected ATTN, so find the corrected series"
         )
-    pet = _longest(corrected or untold)
+    pet, why = _longest(corrected or untold)
     warnings = [] if corrected else [f"PET {pet.name} does not say whether it is corrected for attenuation"]
     if len(pets) > 1:
         n = len(pets) - len(corrected) - len(untold)
-        rivals = [len(one.paths) for one in corrected or untold]
-        most = ""
-        if len(rivals) > 1:
-            most = ", and has most slices" if len(set(rivals)) > 1 else ", by its UID alone"
         words = "is corrected for attenuation" if corrected else "may be corrected for attenuation"
-        warnings.append(f"has {len(pets)} PET series, {n} of them uncorrected; took {pet.name}, which {words}{most}")
+        reasons = ", ".join(filter(None, (f"which {words}", why)))
+        warnings.append(f"has {len(pets)} PET series, {n} of them uncorrected; took {pet.name}, {reasons}")
     return pet, tuple(warnings)
 
 
@@ -127,8 +124,13 @@ def _is_corrected(pet: Series) -> bool | None:
     return None if not method else method != "NONE"
 
 
-def _longest(series: Sequence[Series]) -> Series:
-    return max(series, key=lambda one: (len(one.paths), one.uid))
+def _longest(series: Sequence[Series]) -> tuple[Series, str]:
+    """The one of most slices, of equals that of the last UID, and why it and no other; "" where there is no other."""
+    longest = max(series, key=lambda one: (len(one.paths), one.uid))
+    n_equal = sum(len(one.paths) == len(longest.paths) for one in series)
+    if n_equal > 1:
+        return longest, f"by its UID alone, of {n_equal} with as many slices"
+    return longest, "which has most slices" if len(series) > 1 else ""
 
 
 def lone_outlines(series: Sequence[Series]) -> str:
