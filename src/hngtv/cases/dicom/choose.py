@@ -87,11 +87,12 @@ def _choose_frame(cts: Sequence[Series], pets: Sequence[Series], files: Sequence
 
 
 def _choose_ct(cts: Sequence[Series], files: Sequence[OutlineFile]) -> tuple[Series, tuple[str, ...]]:
+    if len(cts) == 1:
+        return cts[0], ()
     outlined = [one for one in cts if any(one.uid in file.series for file in files)]
     ct, why = _longest(outlined or cts)
     reasons = ", ".join(filter(None, ("which the outlines refer to" if outlined else "", why)))
-    warnings = (f"has {len(cts)} CT series in one frame of reference; took {ct.name}, {reasons}",)
-    return ct, warnings if len(cts) > 1 else ()
+    return ct, (f"has {len(cts)} CT series in one frame of reference; took {ct.name}, {reasons}",)
 
 
 def _choose_pet(pets: Sequence[Series]) -> tuple[Series | None, tuple[str, ...]]:
