@@ -38,6 +38,7 @@ def test_intervals_stand_on_their_rows_about_a_centred_zero() -> None:
     low, high = axis.get_xlim()
     assert low == pytest.approx(-high)
     assert "right of 0: better than r" in axis.get_xlabel()
+    assert [text.get_text() for text in axis.texts] == ["+0.100"]
 
 
 def test_differences_of_no_pair_are_an_error() -> None:

@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import ArrayLike
 
 from hngtv.report.statistics import METRICS, PairedDifference
+from hngtv.report.words import format_signed
 
 ARM_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#777777")
 """Source: Okabe and Ito, Color Universal Design, and two of our choice."""
@@ -132,7 +133,7 @@ def draw_differences(pairs: Sequence[PairedDifference], colours: Mapping[str, st
         if np.isfinite(pair.difference):
             axis.scatter([pair.difference], [row], s=60, color=colours[pair.arm], zorder=3)
             axis.annotate(
-                f"{pair.difference:+.3g}", (pair.difference, row), (0, 7), textcoords="offset points", ha="center",
+                format_signed(pair.difference), (pair.difference, row), (0, 7), textcoords="offset points", ha="center",
                 fontsize=8,
             )  # fmt: skip
     name_rows(axis, [pair.arm for pair in pairs])
