@@ -134,7 +134,7 @@ def draw_differences(pairs: Sequence[PairedDifference], colours: Mapping[str, st
             axis.scatter([pair.difference], [row], s=60, color=colours[pair.arm], zorder=3)
             axis.annotate(
                 format_signed(pair.difference), (pair.difference, row), (0, 7), textcoords="offset points", ha="center",
-                fontsize=8,
+                fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )  # fmt: skip
     name_rows(axis, [pair.arm for pair in pairs])
     widest = max(abs(float(x)) for x in axis.get_xlim())
