@@ -70,13 +70,17 @@ def test_runs_that_share_boxes_are_one_line_and_margins_name_lines_apart(runs: l
 
 
 def test_volume_outside_counts_a_lost_case_as_nothing_outlined(runs: list[Run]) -> None:
-    rows = {row["arm"]: row for row in outside_rows(runs_by_arm(runs))}
+    rows = {row["arm"]: row for row in outside_rows(runs_by_arm(runs), "single_stage_ag")}
     crop, gate = rows["two_stage_unet"], rows["single_stage_ag"]
     assert (crop["far_mean_ml"], crop["n_far"]) == (pytest.approx(0.25), 3)
     assert (gate["far_mean_ml"], gate["n_far"]) == (pytest.approx(0.25 * 2 / 3), 2)
     scores = [row for run in runs for row in run.scores if row.arm == "two_stage_unet" and row.class_name == "GTV"]
     wanted = np.mean([row.volume_ml - row.recall * row.target_volume_ml for row in scores])
     assert crop["mean_ml"] == pytest.approx(wanted)
+    difference = crop["difference"]
+    assert difference.value == pytest.approx(crop["mean_ml"] - gate["mean_ml"])
+    assert difference.low < difference.value < difference.high
+    assert gate["difference"] is None
 
 
 def test_calibration_of_an_arm_is_over_all_its_cases(runs: list[Run]) -> None:
@@ -95,7 +99,7 @@ def test_runs_of_earlier_versions_know_less(fake_runs: Path) -> None:
     arms = runs_by_arm(found)
     assert located_cases(found) == []
     assert calibration_rows(arms) == []
-    rows = outside_rows(arms)
+    rows = outside_rows(arms, "single_stage_ag")
     assert {row["far_mean_ml"] for row in rows} == {None}
     labels = [text.get_text() for text in draw_outside(rows, colours_of(list(arms))).axes[0].texts]
     assert not any("far" in label for label in labels)

@@ -21,6 +21,7 @@ from hngtv.metrics.calibration import (
     reliability,
 )
 from hngtv.metrics.false_positives import FAR_MM, outside_ml
+from hngtv.report.bootstrap import Estimate, estimate_means
 from hngtv.report.figures import WIDTH_INCHES, name_rows, new_figure, plain
 from hngtv.report.runs import Run
 from hngtv.run_folder import read_json
@@ -73,31 +74,26 @@ def calibration_rows(arms: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
     ]
 
 
-def outside_rows(arms: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
+def outside_rows(arms: Mapping[str, Sequence[Run]], reference: str) -> list[dict[str, Any]]:
     """For each arm, ml outlined that are no GTV: mean and median over cases (seeds averaged), and the far part.
 
     A case without a prediction has nothing outlined. The far part is None where a prediction does not know it.
+    `difference` is the mean paired difference to the reference arm with its interval, None for the reference itself.
     """
+    outside = {arm: _outside_of_cases(runs) for arm, runs in arms.items()}
+    differences = _differences_ml({arm: all_ml for arm, (all_ml, _) in outside.items()}, reference)
     rows = []
-    for arm, runs in arms.items():
-        outside: dict[str, list[float]] = {}
-        far: dict[str, list[float]] = {}
-        for run in runs:
-            for score in (row for row in run.scores if row.class_name == CLASS_NAME):
-                outside.setdefault(score.case_id, []).append(outside_ml(score))
-                known = _truth_note(run, score.case_id)
-                if known is not None or score.volume_ml == 0:
-                    far.setdefault(score.case_id, []).append(0.0 if known is None else float(known["far_ml"]))
-        all_ml, far_ml = (np.array([np.mean(v) for v in values.values()]) for values in (outside, far))
+    for arm, (all_ml, far_ml) in outside.items():
         is_known = len(far_ml) == len(all_ml)
         rows.append(
             {
                 "arm": arm,
-                "mean_ml": float(all_ml.mean()),
-                "median_ml": float(np.median(all_ml)),
-                "far_mean_ml": float(far_ml.mean()) if is_known else None,
-                "n_far": int((far_ml > 0).sum()) if is_known else None,
+                "mean_ml": float(np.mean(list(all_ml.values()))),
+                "median_ml": float(np.median(list(all_ml.values()))),
+                "far_mean_ml": float(np.mean(list(far_ml.values()))) if is_known else None,
+                "n_far": sum(ml > 0 for ml in far_ml.values()) if is_known else None,
                 "n_cases": len(all_ml),
+                "difference": differences.get(arm),
             }
         )
     return rows
@@ -136,6 +132,28 @@ def draw_outside(rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) 
     axis.set_xlim(0, 1.35 * max([row["mean_ml"] for row in rows] + [0.1]))
     axis.set_xlabel(f"outlined outside the GTV, mean [ml]\ndark: farther than {FAR_MM:g} mm from it", fontsize=9)
     return figure
+
+
+def _outside_of_cases(runs: Sequence[Run]) -> tuple[dict[str, float], dict[str, float]]:
+    """Ml outlined that are no GTV, by case, mean of the runs; and of it the far part, for the cases that know it."""
+    outside: dict[str, list[float]] = {}
+    far: dict[str, list[float]] = {}
+    for run in runs:
+        for score in (row for row in run.scores if row.class_name == CLASS_NAME):
+            outside.setdefault(score.case_id, []).append(outside_ml(score))
+            known = _truth_note(run, score.case_id)
+            if known is not None or score.volume_ml == 0:
+                far.setdefault(score.case_id, []).append(0.0 if known is None else float(known["far_ml"]))
+    means = [{case_id: float(np.mean(ml)) for case_id, ml in values.items()} for values in (outside, far)]
+    return means[0], means[1]
+
+
+def _differences_ml(arms: Mapping[str, Mapping[str, float]], reference: str) -> dict[str, Estimate]:
+    """Mean over cases of each arm minus the reference; a case that an arm lacks has nothing outlined."""
+    case_ids = sorted({case_id for of_case in arms.values() for case_id in of_case})
+    others = [arm for arm in arms if arm != reference]
+    values = np.array([[arms[arm].get(case_id, 0.0) for case_id in case_ids] for arm in [reference, *others]])
+    return dict(zip(others, estimate_means(values[1:] - values[0]), strict=True))
 
 
 def _truth_note(run: Run, case_id: str) -> dict[str, Any] | None:

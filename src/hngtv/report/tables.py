@@ -83,7 +83,7 @@ class Comparison:
 
     @cached_property
     def outside(self) -> list[dict[str, Any]]:
-        return outside_rows(self.arms)
+        return outside_rows(self.arms, self.reference)
 
 
 def shown_classes(scores: Sequence[CaseScore]) -> list[str]:
