@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,16 @@ def test_volume_outside_counts_a_lost_case_as_nothing_outlined(runs: list[Run]) 
     assert difference.value == pytest.approx(crop["mean_ml"] - gate["mean_ml"])
     assert difference.low < difference.value < difference.high
     assert gate["difference"] is None
+
+
+def test_a_case_that_an_arm_lacks_counts_as_nothing_outlined(runs: list[Run]) -> None:
+    crop = next(run for run in runs if run.arm == "two_stage_unet")
+    lacking = replace(crop, scores=[row for row in crop.scores if row.case_id != "phantom_0000"])
+    arms = {run.arm: [lacking if run is crop else run] for run in runs}
+    rows = {row["arm"]: row for row in outside_rows(arms, "single_stage_ag")}
+    outlined, gate = rows["two_stage_unet"], rows["single_stage_ag"]
+    assert outlined["n_cases"] == gate["n_cases"] == 3
+    assert outlined["difference"].value == pytest.approx(outlined["mean_ml"] - gate["mean_ml"])
 
 
 def test_calibration_of_an_arm_is_over_all_its_cases(runs: list[Run]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from hngtv.errors import InputError
 from hngtv.localise.located import LocalisedCase
@@ -80,19 +81,21 @@ def outside_rows(arms: Mapping[str, Sequence[Run]], reference: str) -> list[dict
     A case without a prediction has nothing outlined. The far part is None where a prediction does not know it.
     `difference` is the mean paired difference to the reference arm with its interval, None for the reference itself.
     """
-    outside = {arm: _outside_of_cases(runs) for arm, runs in arms.items()}
-    differences = _differences_ml({arm: all_ml for arm, (all_ml, _) in outside.items()}, reference)
+    found = {arm: _outside_of_cases(runs) for arm, runs in arms.items()}
+    case_ids = sorted({case_id for outside, _ in found.values() for case_id in outside})
+    values = {arm: np.array([outside.get(case_id, 0.0) for case_id in case_ids]) for arm, (outside, _) in found.items()}
+    differences = _differences_ml(values, reference)
     rows = []
-    for arm, (all_ml, far_ml) in outside.items():
-        is_known = len(far_ml) == len(all_ml)
+    for arm, (outside, far) in found.items():
+        is_known = len(far) == len(outside)
         rows.append(
             {
                 "arm": arm,
-                "mean_ml": float(np.mean(list(all_ml.values()))),
-                "median_ml": float(np.median(list(all_ml.values()))),
-                "far_mean_ml": float(np.mean(list(far_ml.values()))) if is_known else None,
-                "n_far": sum(ml > 0 for ml in far_ml.values()) if is_known else None,
-                "n_cases": len(all_ml),
+                "mean_ml": float(values[arm].mean()),
+                "median_ml": float(np.median(values[arm])),
+                "far_mean_ml": sum(far.values()) / len(case_ids) if is_known else None,
+                "n_far": sum(ml > 0 for ml in far.values()) if is_known else None,
+                "n_cases": len(case_ids),
                 "difference": differences.get(arm),
             }
         )
@@ -148,12 +151,13 @@ def _outside_of_cases(runs: Sequence[Run]) -> tuple[dict[str, float], dict[str, 
     return means[0], means[1]
 
 
-def _differences_ml(arms: Mapping[str, Mapping[str, float]], reference: str) -> dict[str, Estimate]:
-    """Mean over cases of each arm minus the reference; a case that an arm lacks has nothing outlined."""
-    case_ids = sorted({case_id for of_case in arms.values() for case_id in of_case})
-    others = [arm for arm in arms if arm != reference]
-    values = np.array([[arms[arm].get(case_id, 0.0) for case_id in case_ids] for arm in [reference, *others]])
-    return dict(zip(others, estimate_means(values[1:] - values[0]), strict=True))
+def _differences_ml(values: Mapping[str, NDArray[np.float64]], reference: str) -> dict[str, Estimate]:
+    """Mean over cases of each arm (case,) minus the reference."""
+    others = [arm for arm in values if arm != reference]
+    if not others:
+        return {}
+    differences = np.array([values[arm] - values[reference] for arm in others])
+    return dict(zip(others, estimate_means(differences), strict=True))
 
 
 def _truth_note(run: Run, case_id: str) -> dict[str, Any] | None:

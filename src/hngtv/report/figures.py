@@ -126,6 +126,7 @@ def draw_differences(pairs: Sequence[PairedDifference], colours: Mapping[str, st
     if not pairs:
         raise ValueError("draw_differences: no pair of arms to draw")
     figure, axis = new_figure(1.0 + 0.5 * len(pairs))
+    digits = 1 if METRIC_LABELS[pairs[0].metric].endswith("[mm]") else 3
     axis.axvline(0, color="black", linewidth=1)
     for row, pair in enumerate(pairs):
         if np.isfinite([pair.low, pair.high]).all():
@@ -133,8 +134,8 @@ def draw_differences(pairs: Sequence[PairedDifference], colours: Mapping[str, st
         if np.isfinite(pair.difference):
             axis.scatter([pair.difference], [row], s=60, color=colours[pair.arm], zorder=3)
             axis.annotate(
-                format_signed(pair.difference), (pair.difference, row), (0, 7), textcoords="offset points", ha="center",
-                fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+                format_signed(pair.difference, digits), (pair.difference, row), (0, 7), textcoords="offset points",
+                ha="center", fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )  # fmt: skip
     name_rows(axis, [pair.arm for pair in pairs])
     widest = max(abs(float(x)) for x in axis.get_xlim())

@@ -11,7 +11,7 @@ def format_number(value: Number, digits: int = 3, sign: str = "") -> str:
     """A number for a table; a dash where there is none, and a word for an infinite one."""
     if value is None or value == "" or np.isnan(float(value)):
         return NO_NUMBER
-    return f"{float(value):{sign}.{digits}f}".replace("inf", "infinite")
+    return f"{float(value):{sign}z.{digits}f}".replace("inf", "infinite")
 
 
 def format_signed(value: Number, digits: int = 3) -> str:
