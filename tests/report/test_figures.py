@@ -41,6 +41,15 @@ def test_intervals_stand_on_their_rows_about_a_centred_zero() -> None:
     assert [text.get_text() for text in axis.texts] == ["+0.100"]
 
 
+def test_a_difference_has_the_digits_of_its_unit_and_no_negative_zero() -> None:
+    in_mm = dataclasses.replace(pair("a", -200.0, 100.0), metric="hd95_mm")
+    none = pair("a", -0.1002, 0.1)
+    assert [figures.draw_differences([one], COLOURS).axes[0].texts[0].get_text() for one in (in_mm, none)] == [
+        "-50.0",
+        "+0.000",
+    ]
+
+
 def test_differences_of_no_pair_are_an_error() -> None:
     with pytest.raises(ValueError, match="no pair"):
         figures.draw_differences([], COLOURS)
